@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Helpers shared by the Python tests."""
