@@ -1,0 +1,22 @@
+/* becket.h -- all of libbecket.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef BECKET_BECKET_H
+#define BECKET_BECKET_H
+
+#include "becket/address.h"
+#include "becket/connect.h"
+#include "becket/error.h"
+#include "becket/handle.h"
+#include "becket/loop.h"
+#include "becket/poller.h"
+#include "becket/resolver.h"
+#include "becket/server.h"
+#include "becket/stats.h"
+#include "becket/timer.h"
+#include "becket/transport.h"
+#include "becket/types.h"
+#include "becket/watch.h"
+
+#endif

@@ -1,0 +1,73 @@
+/* watch.h -- watching a raw fd; and whose an fd is.
+ *
+ * SPDX-License-Identifier: MIT
+ *
+ * asyncio: loop.add_reader, add_writer, remove_reader, remove_writer.
+ */
+#ifndef BECKET_WATCH_H
+#define BECKET_WATCH_H
+
+#include "becket/handle.h"
+#include "becket/poller.h"
+#include "becket/types.h"
+
+BK_BEGIN_DECLS
+
+/* An fd that somebody else owns: a socket object of the embedder. The library
+ * asks for its number at every system call and never keeps it, so an fd that
+ * the owner closed early gives -EBADF and never another connection's data. */
+typedef struct {
+    /* The number now, or -1 once it is closed. */
+    int (*fileno)(void *self);
+    /* Close it. Called at most once, in the loop's thread. */
+    void (*close)(void *self);
+} bk_socket_ops;
+
+/* One fd's place in the engine; embedded in watches, transports, listeners
+ * and connectors. All private. */
+struct bk_io {
+    bk_handle _read;  /* queued when the fd can be read */
+    bk_handle _write; /* queued when the fd can be written */
+    bk_loop *_loop;   /* borrowed; NULL before it is opened */
+    const struct bki_io_ops *_ops; /* what the engine calls, src/engine */
+    const bk_socket_ops *_socket; /* NULL: the fd is _fd, and is ours */
+    void *_socket_self;           /* borrowed until _socket->close */
+    int _fd;                      /* owned; -1 with _socket or once closed */
+    int _slot;                    /* the number it is registered under; -1 */
+    uint8_t _interest;            /* BK_READABLE | BK_WRITABLE wanted */
+    uint8_t _registered;          /* what the poller was told */
+    uint8_t _is_added;            /* the poller knows the fd */
+    uint8_t _is_stale;            /* in the list of lazy interest changes */
+    uint32_t _generation;         /* an event counts only if it matches */
+    bk_io *_stale_next;           /* list of lazy interest changes */
+};
+
+/* events: the one direction that is ready. Called once per turn and direction
+ * while the fd stays ready. The watch may be stopped or freed (after a stop)
+ * from inside. Thread: loop. */
+typedef void (*bk_watch_cb)(bk_watch *watch, unsigned events);
+
+struct bk_watch {
+    bk_io _io;
+    bk_watch_cb _callback;
+};
+
+/* Prepare the caller's storage for this fd, which stays the caller's: it is
+ * never closed here. -EINVAL, -EBADF (fd < 0, or the loop is closed).
+ * Thread: loop. */
+BK_API int bk_watch_init(bk_watch *watch, bk_loop *loop, int fd,
+                         bk_watch_cb callback);
+
+/* Watch for these events (0: for none; the fd is then withdrawn). Told to the
+ * kernel at once, so its errors arrive here: -EPERM for an fd that cannot be
+ * polled, -EBADF, -EEXIST if a live transport has it. Withdrawing never
+ * fails. A queued event of a direction no longer wanted is dropped.
+ * Thread: loop. */
+BK_API int bk_watch_set(bk_watch *watch, unsigned events);
+
+BK_API unsigned bk_watch_get(const bk_watch *watch); /* Thread: loop. */
+BK_API int bk_watch_fd(const bk_watch *watch);       /* Thread: loop. */
+
+BK_END_DECLS
+
+#endif
