@@ -1,0 +1,106 @@
+/* sys.h -- every system call of the library.
+ *
+ * SPDX-License-Identifier: MIT
+ *
+ * Each returns 0 or a count, or a negative errno, and errno is looked at
+ * nowhere else. Nothing is retried here: -EINTR reaches the caller, who treats
+ * it as -EAGAIN where the call does not block. In a build with fault injection
+ * a test can make each of them fail, see fault.h.
+ */
+#ifndef BKI_SYS_H
+#define BKI_SYS_H
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+struct addrinfo;
+
+/* Memory. NULL without it; free(NULL) is a no-op. */
+void *bki_sys_malloc(size_t size);
+void *bki_sys_calloc(size_t count, size_t size);
+void *bki_sys_realloc(void *memory, size_t size);
+void bki_sys_free(void *memory);
+
+/* One page of zeros that reads as zeros again in a forked child, whatever was
+ * written to it. -ENOSYS, -EINVAL: the kernel has no such thing. */
+int bki_sys_fork_page_new(volatile uint8_t **ret_page);
+void bki_sys_fork_page_free(volatile uint8_t *page);
+
+/* Any fd. Linux closes it also when close fails, so it is never repeated. */
+ssize_t bki_sys_read(int fd, void *buf, size_t len);
+ssize_t bki_sys_write(int fd, const void *buf, size_t len);
+int bki_sys_close(int fd);
+int bki_sys_set_nonblocking(int fd);
+
+/* Sockets. What makes an fd makes it CLOEXEC and NONBLOCK; what sends does
+ * not raise SIGPIPE. */
+int bki_sys_socket(int family, int type, int protocol);
+int bki_sys_bind(int fd, const struct sockaddr *address, socklen_t len);
+int bki_sys_listen(int fd, int backlog);
+int bki_sys_connect(int fd, const struct sockaddr *address, socklen_t len);
+int bki_sys_accept(int fd, struct sockaddr *ret_address, socklen_t *len);
+ssize_t bki_sys_recv(int fd, void *buf, size_t len);
+ssize_t bki_sys_send(int fd, const void *buf, size_t len);
+ssize_t bki_sys_sendmsg(int fd, const struct iovec *iov, int iov_count);
+int bki_sys_shutdown(int fd, int how);
+int bki_sys_getsockname(int fd, struct sockaddr *ret_address, socklen_t *len);
+int bki_sys_getpeername(int fd, struct sockaddr *ret_address, socklen_t *len);
+int bki_sys_getsockopt(int fd, int level, int name, int *ret_value);
+int bki_sys_setsockopt(int fd, int level, int name, int value);
+
+/* Most iovecs that one sendmsg takes. */
+#define BKI_IOV_MAX 1024
+
+/* Polling. timeout_ns: UINT64_MAX is for ever. epoll_wait and poll count in
+ * milliseconds where the kernel can do no better, and round up. */
+int bki_sys_eventfd(void);
+int bki_sys_epoll_create(void);
+int bki_sys_epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event);
+int bki_sys_epoll_wait(int epoll_fd, struct epoll_event *events, int capacity,
+                       uint64_t timeout_ns);
+int bki_sys_epoll_pwait2(int epoll_fd, struct epoll_event *events, int capacity,
+                         uint64_t timeout_ns);
+int bki_sys_poll(struct pollfd *fds, size_t count, uint64_t timeout_ns);
+
+/* Names. Results are 0, BK_EAI_x, or a negative errno. */
+int bki_sys_getaddrinfo(const char *host, const char *service,
+                        const struct addrinfo *hints,
+                        struct addrinfo **ret_result);
+void bki_sys_freeaddrinfo(struct addrinfo *result);
+int bki_sys_getnameinfo(const struct sockaddr *address, socklen_t len,
+                        char *ret_host, socklen_t host_len, char *ret_service,
+                        socklen_t service_len, int flags);
+
+/* Threads. A new one blocks every signal: they are the embedder's. */
+int bki_sys_thread_create(void *(*run)(void *arg), void *arg, bool is_detached,
+                          pthread_t *ret_thread);
+void bki_sys_thread_join(pthread_t thread);
+void bki_sys_thread_yield(void);
+int bki_sys_mutex_init(pthread_mutex_t *mutex);
+void bki_sys_mutex_destroy(pthread_mutex_t *mutex);
+void bki_sys_mutex_lock(pthread_mutex_t *mutex);
+void bki_sys_mutex_unlock(pthread_mutex_t *mutex);
+
+/* Condition variables count time on CLOCK_MONOTONIC. timedwait: -ETIMEDOUT
+ * once deadline_ns has passed. */
+int bki_sys_cond_init(pthread_cond_t *cond);
+void bki_sys_cond_destroy(pthread_cond_t *cond);
+void bki_sys_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex);
+int bki_sys_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
+                           uint64_t deadline_ns);
+void bki_sys_cond_signal(pthread_cond_t *cond);
+void bki_sys_cond_broadcast(pthread_cond_t *cond);
+
+/* Clock and process. These cannot fail. */
+uint64_t bki_sys_monotonic_ns(void);
+int bki_sys_getpid(void);
+uint64_t bki_sys_thread_id(void); /* never 0 */
+
+#endif
