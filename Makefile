@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: MIT
+# Each target does its own set-up: system packages where it may install them
+# (root on Debian), the rest in .venv/ and build/.
+
+.PHONY: help demo test test-all bench check format clean
+
+help:
+	@echo "make demo      a FastAPI application on becket, next to stock asyncio"
+	@echo "make test      all tests, on every supported Python found here"
+	@echo "make test-all  the same, and the extension under sanitizers"
+	@echo "make bench     becket's loop against CPython's"
+	@echo "make check     formatting, rules, types, exported symbols"
+	@echo "make format    format C and Python in place"
+	@echo "make clean     remove all that was built"
+
+demo:
+	@tools/python demo/run.py
+
+test:
+	@"$$(tools/setup)" tools/run_tests.py
+
+test-all:
+	@"$$(tools/setup)" tools/run_tests.py --all
+
+bench:
+	@tools/python bench/calls.py
+
+check:
+	@tools/check
+
+format:
+	@bin=$$(dirname "$$(tools/setup --first)") && \
+	git ls-files -z --cached --others --exclude-standard -- '*.c' '*.h' '*.cpp' | \
+	    xargs -0 -r "$$bin/clang-format" -i && \
+	"$$bin/ruff" check --quiet --fix . && "$$bin/ruff" format --quiet .
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: MIT
+"""Virtual environments and builds, one of each for every supported Python.
+
+    .venv/3.11/         build tools, test dependencies, becket itself
+    build/py3.11/       Meson's build of the extension, kept between runs
+    build/asan-py3.11/  the same with ASan and UBSan, in no environment
+    build/c-*/          the C library and its tests
+
+Every step leaves a stamp of what it was made from, and is skipped while that
+is unchanged.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+TOP = Path(__file__).resolve().parent.parent
+BUILD = TOP / "build"
+SANITIZE = ("-Db_sanitize=address,undefined", "-Db_lundef=false")
+
+
+class Environment(NamedTuple):
+    """One supported Python and the virtual environment made from it."""
+
+    version: str  # "3.11"
+    base: Path  # the interpreter of the machine
+    is_first: bool  # the oldest of them: carries the linters
+
+    @property
+    def root(self) -> Path:
+        return TOP / ".venv" / self.version
+
+    @property
+    def python(self) -> Path:
+        return self.root / "bin" / "python"
+
+    def variables(self, **extra: str) -> dict[str, str]:
+        """The process environment in which this one's tools are found."""
+        path = f"{self.root / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        return {**os.environ, "PATH": path, **extra}
+
+
+class Machine(NamedTuple):
+    """What tools/pythons found."""
+
+    environments: list[Environment]  # one per usable Python, oldest first
+    missing: list[str]  # supported versions that are not here, or not usable
+
+
+def look_around() -> Machine:
+    """Find the supported Pythons of this machine."""
+    listing = subprocess.run(
+        [TOP / "tools" / "pythons"],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+    machine = Machine([], [])
+    for line in listing.splitlines():
+        version, python, state = line.split("\t")
+        if state == "ready":
+            is_first = not machine.environments
+            machine.environments.append(
+                Environment(version, Path(python), is_first)
+            )
+        else:
+            machine.missing.append(version)
+    return machine
+
+
+@contextlib.contextmanager
+def build_lock() -> Iterator[None]:
+    """Two makes at once take turns instead of spoiling each other's builds."""
+    BUILD.mkdir(exist_ok=True)
+    with open(BUILD / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def run(*command: str | Path, env: dict[str, str] | None = None) -> None:
+    """Run a command that must succeed; show its output only if it does not."""
+    result = subprocess.run(
+        command,
+        cwd=TOP,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if result.returncode != 0:
+        print(result.stdout, file=sys.stderr)
+        words = " ".join(map(str, command))
+        sys.exit(f"Failed with {result.returncode}: {words}")
+
+
+def say(text: str) -> None:
+    """Progress goes to stderr: the output is the answer alone."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def is_current(stamp: Path, content: str) -> bool:
+    return stamp.is_file() and stamp.read_text() == content
+
+
+def warnings_are_errors() -> bool:
+    """In CI alone: a newer compiler must not stop a user's build."""
+    return bool(os.environ.get("CI"))
+
+
+def prepare(environment: Environment) -> None:
+    """Make the virtual environment, if it is not there as it should be."""
+    with open(TOP / "pyproject.toml", "rb") as file:
+        groups = tomllib.load(file)["dependency-groups"]
+    wanted = ["build", "test"] + ["lint"] * environment.is_first
+    demo = TOP / "demo" / "requirements.txt"
+    described = subprocess.run(
+        [environment.base, "-c", "import sys; print(sys.version)"],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+    content = json.dumps(
+        [str(environment.root), str(environment.base), described]
+        + [groups[name] for name in wanted]
+        + [demo.read_text()],
+        indent=1,
+    )
+    stamp = environment.root / "becket-stamp"
+    if is_current(stamp, content):
+        return
+    say(f"Python {environment.version}: making .venv/{environment.version}")
+    run(environment.base, "-m", "venv", "--clear", environment.root)
+    pip = (environment.python, "-m", "pip", "install", "--quiet")
+    run(*pip, "--upgrade", "pip>=25.1")  # the first with --group
+    of_groups = (word for name in wanted for word in ("--group", name))
+    run(*pip, *of_groups, "-r", demo)
+    stamp.write_text(content)
+
+
+def fingerprint(*folders: str) -> str:
+    """Changes when a file below the folders, or a build file, changes."""
+    digest = hashlib.sha256()
+    files = [
+        TOP / "pyproject.toml",
+        TOP / "meson.build",
+        TOP / "meson.options",
+    ]
+    for folder in folders:
+        files += sorted(
+            path
+            for path in (TOP / folder).rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        )
+    for path in files:
+        status = path.stat()
+        line = f"{path} {status.st_size} {status.st_mtime_ns}\n"
+        digest.update(line.encode())
+    return digest.hexdigest()
+
+
+def install_extension(environment: Environment) -> None:
+    """Build becket and install it into the environment."""
+    stamp = environment.root / "becket-installed"
+    content = (
+        f"{fingerprint('src', 'include', 'python')} {warnings_are_errors()}"
+    )
+    if is_current(stamp, content):
+        return
+    say(f"Python {environment.version}: building becket")
+    stamp.unlink(missing_ok=True)
+    pip_install(environment, BUILD / f"py{environment.version}")
+    stamp.write_text(content)
+
+
+def install_sanitized(environment: Environment) -> Path:
+    """Build becket with ASan and UBSan; return the folder that has it."""
+    build = BUILD / f"asan-py{environment.version}"
+    site = build / "site"
+    shutil.rmtree(site, ignore_errors=True)
+    options = [f"-Csetup-args={option}" for option in SANITIZE]
+    options += [
+        "-Csetup-args=--buildtype=debug",
+        f"--target={site}",
+    ]
+    pip_install(environment, build / "meson", *options)
+    return site
+
+
+def pip_install(environment: Environment, build: Path, *options: str) -> None:
+    werror = "true" if warnings_are_errors() else "false"
+    drop_stale_build(environment, build)
+    run(
+        environment.python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-build-isolation",
+        "--no-deps",
+        f"-Cbuild-dir={build}",
+        f"-Csetup-args=-Dwerror={werror}",
+        *options,
+        ".",
+        env=environment.variables(),
+    )
+
+
+def drop_stale_build(
+    environment: Environment, build: Path, *options: str
+) -> None:
+    """A build folder names the tools that made it: start anew with others."""
+    stamp = build / "becket-stamp"
+    tools = (environment.root / "becket-stamp").read_text()
+    content = "\n".join([str(build), *options, tools])
+    if not is_current(stamp, content):
+        shutil.rmtree(build, ignore_errors=True)
+        build.mkdir(parents=True)
+        stamp.write_text(content)
+
+
+def build_core(environment: Environment, name: str, *options: str) -> Path:
+    """Build the C library and its tests; return the build folder."""
+    build = BUILD / name
+    options = (
+        "-Dpython=disabled",
+        "-Dtests=enabled",
+        "-Dfault_injection=true",
+        "-Dbuildtype=debug",
+        f"-Dwerror={'true' if warnings_are_errors() else 'false'}",
+        *options,
+    )
+    drop_stale_build(environment, build, *options)
+    meson = environment.root / "bin" / "meson"
+    if not (build / "build.ninja").is_file():
+        run(meson, "setup", build, *options, env=environment.variables())
+    run(meson, "compile", "-C", build, env=environment.variables())
+    return build
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Prepare the environments.")
+    parser.add_argument(
+        "--first", action="store_true", help="only that of the oldest Python"
+    )
+    parser.add_argument(
+        "--install", action="store_true", help="build and install becket too"
+    )
+    arguments = parser.parse_args()
+    chosen = look_around().environments
+    if arguments.first:
+        del chosen[1:]
+    with build_lock():
+        for environment in chosen:
+            prepare(environment)
+            if arguments.install:
+                install_extension(environment)
+    print(chosen[0].python)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: MIT
+"""Run the tests: the C library's, then those of every Python found.
+
+Prints one line for each part at the end, and closes with the totals.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import environments
+from environments import BUILD, SANITIZE, TOP, Environment
+
+RESULTS = BUILD / "results"
+CLOSING_LINE = re.compile(r"(\d+) passed, (\d+) failed(?:, (\d+) skipped)?")
+
+
+@dataclass
+class Result:
+    """What one part of the run came to."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    exit_code: int = 0
+
+    def settle(self) -> "Result":
+        """A part that failed shows at least one failure: a crash has none."""
+        if self.exit_code != 0 and self.failed == 0:
+            self.failed = 1
+        if self.exit_code == 0 and self.passed == 0:
+            self.failed = 1  # nothing ran: that is no success
+        return self
+
+
+@dataclass
+class Part:
+    """One line of the summary, and how to get it."""
+
+    name: str
+    run: Callable[[], Result]
+
+
+def count_junit(path: Path, exit_code: int) -> Result:
+    """Read a JUnit report, which both Meson and pytest write."""
+    result = Result(exit_code=exit_code)
+    if path.is_file():
+        for case in ElementTree.parse(path).iter("testcase"):
+            if (
+                case.find("failure") is not None
+                or case.find("error") is not None
+            ):
+                result.failed += 1
+            elif case.find("skipped") is not None:
+                result.skipped += 1
+            else:
+                result.passed += 1
+    return result.settle()
+
+
+def count_closing_line(output: str, exit_code: int) -> Result:
+    """Read the last line of the form 'N passed, N failed, N skipped'."""
+    result = Result(exit_code=exit_code)
+    found = CLOSING_LINE.findall(output)
+    if found:
+        numbers = [int(number or 0) for number in found[-1]]
+        result.passed, result.failed, result.skipped = numbers
+    return result.settle()
+
+
+def stream(
+    command: list[str | Path], variables: dict[str, str]
+) -> tuple[int, str]:
+    """Run a command, show its output as it comes, and return it too."""
+    process = subprocess.Popen(
+        command,
+        cwd=TOP,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        lines.append(line)
+    return process.wait(), "".join(lines)
+
+
+def run_core(environment: Environment, name: str, *options: str) -> Result:
+    """The C tests, in a build of their own."""
+    with environments.build_lock():
+        build = environments.build_core(environment, name, *options)
+    meson = environment.root / "bin" / "meson"
+    exit_code, _ = stream(
+        [meson, "test", "-C", build, "--no-rebuild", "--print-errorlogs"],
+        environment.variables(),
+    )
+    return count_junit(build / "meson-logs" / "testlog.junit.xml", exit_code)
+
+
+def run_pytest(
+    environment: Environment, name: str, variables: dict[str, str]
+) -> Result:
+    report = RESULTS / f"{name}.xml"
+    report.unlink(missing_ok=True)
+    # Two at a time: most tests wait for sockets and clocks.
+    command: list[str | Path] = [environment.python, "-m", "pytest", "-q"]
+    command += ["-n", "2", f"--junitxml={report}"]
+    exit_code, _ = stream(command, variables)
+    return count_junit(report, exit_code)
+
+
+def run_python(environment: Environment) -> Result:
+    with environments.build_lock():
+        environments.install_extension(environment)
+    return run_pytest(
+        environment, f"py{environment.version}", environment.variables()
+    )
+
+
+def run_sanitized(environment: Environment) -> Result:
+    """The Python tests on an extension built with ASan and UBSan.
+
+    The interpreter itself is not, so that the runtime has to come first, and
+    its own allocations at exit are no leaks of ours.
+    """
+    with environments.build_lock():
+        site = environments.install_sanitized(environment)
+    library = subprocess.run(
+        ["cc", "-print-file-name=libasan.so"],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout.strip()
+    variables = environment.variables(
+        LD_PRELOAD=library,
+        ASAN_OPTIONS="detect_leaks=0",
+        UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1",
+        PYTHONMALLOC="malloc",
+        PYTHONPATH=str(site),
+        BECKET_SANITIZED="1",
+    )
+    return run_pytest(environment, f"asan-py{environment.version}", variables)
+
+
+def run_conformance(environment: Environment) -> Result:
+    """CPython's own tests of asyncio, on our loop."""
+    script = TOP / "tests" / "conformance" / "run.py"
+    exit_code, output = stream(
+        [environment.python, script], environment.variables()
+    )
+    return count_closing_line(output, exit_code)
+
+
+def plan(machine: environments.Machine, is_full: bool) -> list[Part]:
+    first = machine.environments[0]
+    parts = [
+        Part("C tests", partial(run_core, first, "c-debug")),
+        Part(
+            "C tests, ASan and UBSan",
+            partial(run_core, first, "c-asan", *SANITIZE),
+        ),
+    ]
+    for environment in machine.environments:
+        name = f"Python {environment.version}"
+        parts += [
+            Part(f"{name} tests", partial(run_python, environment)),
+            Part(f"{name} conformance", partial(run_conformance, environment)),
+        ]
+        if is_full:
+            sanitized = partial(run_sanitized, environment)
+            parts.append(Part(f"{name}, ASan and UBSan", sanitized))
+    return parts
+
+
+def summarize(
+    rows: list[tuple[Part, Result, float]], missing: list[str]
+) -> Result:
+    total = Result()
+    print()
+    for part, result, seconds in rows:
+        print(
+            f"{part.name:28}{result.passed:6} passed{result.failed:4} failed"
+            f"{result.skipped:5} skipped{seconds:7.0f} s"
+        )
+        total.passed += result.passed
+        total.failed += result.failed
+        total.skipped += result.skipped
+    if missing:
+        print(f"Not on this machine, not tested: Python {', '.join(missing)}")
+    print(
+        f"{total.passed} passed, {total.failed} failed,"
+        f" {total.skipped} skipped"
+    )
+    return total
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--all", action="store_true", help="what takes long as well"
+    )
+    arguments = parser.parse_args()
+    machine = environments.look_around()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for part in plan(machine, arguments.all):
+        print(f"\n== {part.name}", flush=True)
+        start = time.monotonic()
+        result = part.run()
+        rows.append((part, result, time.monotonic() - start))
+    return 1 if summarize(rows, machine.missing).failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
