@@ -24,6 +24,9 @@
 #define NS_PER_S  UINT64_C(1000000000)
 #define NS_PER_MS UINT64_C(1000000)
 
+/* MSG_DONTWAIT: a user may have made the fd blocking behind our back. */
+enum { SEND_FLAGS = MSG_NOSIGNAL | MSG_DONTWAIT };
+
 #ifdef BK_FAULT_INJECTION
 /* Leave the wrapper with the code that a test has asked for. */
 #    define FAULT_POINT(call)                                                  \
@@ -226,15 +229,15 @@ ssize_t
 bki_sys_recv(int fd, void *buf, size_t len)
 {
     FAULT_POINT(BKI_SYS_RECV);
-    return size_of(recv(fd, buf, FAULT_LIMITED(BKI_SYS_RECV, len), 0));
+    return size_of(
+        recv(fd, buf, FAULT_LIMITED(BKI_SYS_RECV, len), MSG_DONTWAIT));
 }
 
 ssize_t
 bki_sys_send(int fd, const void *buf, size_t len)
 {
     FAULT_POINT(BKI_SYS_SEND);
-    return size_of(
-        send(fd, buf, FAULT_LIMITED(BKI_SYS_SEND, len), MSG_NOSIGNAL));
+    return size_of(send(fd, buf, FAULT_LIMITED(BKI_SYS_SEND, len), SEND_FLAGS));
 }
 
 #ifdef BK_FAULT_INJECTION
@@ -265,10 +268,10 @@ bki_sys_sendmsg(int fd, const struct iovec *iov, int iov_count)
     size_t len;
 
     if (sendmsg_is_short(iov, &len)) {
-        return size_of(send(fd, iov->iov_base, len, MSG_NOSIGNAL));
+        return size_of(send(fd, iov->iov_base, len, SEND_FLAGS));
     }
 #endif
-    return size_of(sendmsg(fd, &message, MSG_NOSIGNAL));
+    return size_of(sendmsg(fd, &message, SEND_FLAGS));
 }
 
 int

@@ -39,8 +39,9 @@ ssize_t bki_sys_write(int fd, const void *buf, size_t len);
 int bki_sys_close(int fd);
 int bki_sys_set_nonblocking(int fd);
 
-/* Sockets. What makes an fd makes it CLOEXEC and NONBLOCK; what sends does
- * not raise SIGPIPE. */
+/* Sockets. What makes an fd makes it CLOEXEC and NONBLOCK; what
+ * receives or sends never waits, also on a blocking fd, and never raises
+ * SIGPIPE. */
 int bki_sys_socket(int family, int type, int protocol);
 int bki_sys_bind(int fd, const struct sockaddr *address, socklen_t len);
 int bki_sys_listen(int fd, int backlog);
