@@ -58,8 +58,14 @@ struct bk_protocol {
     void (*pause_writing)(bk_transport *transport, void *self);
     void (*resume_writing)(bk_transport *transport, void *self);
 
-    /* connection_lost has been placed in the ready queue: an embedder takes
-     * the context that it shall run in. error as there. */
+    /* The write queue is no longer empty (called from inside the write): an
+     * embedder takes the context in which what comes of it shall run, that is
+     * resume_writing, and a connection_closing outside of any call. */
+    void (*write_queued)(bk_transport *transport, void *self);
+
+    /* connection_lost has been placed in the ready queue, or follows at once
+     * because a flush that close() began has ended: an embedder takes the
+     * context that it shall run in. error as there. */
     void (*connection_closing)(bk_transport *transport, int error, void *self);
 
     /* Exactly once, after every other call but on_closed. error: 0 after
@@ -99,11 +105,12 @@ struct bk_transport {
     uint8_t _state;     /* enum in src/net/internal.h */
     uint8_t _is_read_paused;
     uint8_t _is_write_paused; /* pause_writing was called last */
-    uint8_t _is_eof_received;
+    uint8_t _is_buffer_lent;  /* the receive goes to get_buffer()'s buffer */
     uint8_t _is_eof_asked; /* write_eof */
     uint8_t _is_blocked;   /* the kernel takes no more for now */
     uint8_t _is_flushing;  /* in the loop's list of streams to flush */
     uint8_t _is_owned;     /* the library allocated it */
+    uint32_t _cork_depth;
 };
 
 /* Prepare the caller's storage. The protocol is borrowed until on_closed.
@@ -175,8 +182,9 @@ BK_API void bk_transport_abort(bk_transport *transport, int error);
 BK_API void bk_transport_pause_reading(bk_transport *transport);
 BK_API void bk_transport_resume_reading(bk_transport *transport);
 
-/* Not paused and not closing; still true after eof_received. Thread: loop. */
-BK_API bool bk_transport_is_reading(const bk_transport *transport);
+/* Not paused and not closing; still true after eof_received. Sends first, as
+ * bk_transport_is_closing(). Thread: loop. */
+BK_API bool bk_transport_is_reading(bk_transport *transport);
 
 /* True from close(), abort() or a failure on. What is queued in the current
  * callback is sent first, since that may fail. Thread: loop. */

@@ -1,0 +1,156 @@
+/* stream_read.c -- the receiving half of a stream.
+ *
+ * SPDX-License-Identifier: MIT
+ *
+ * Design notes.
+ * The engine asks for a buffer (on_alloc), receives once, and tells what came
+ * (on_read). Both belong together and nothing of the user's runs in between
+ * but get_buffer itself. If that closes the stream, what was received is
+ * delivered all the same, as in asyncio.
+ */
+
+#include <errno.h>
+
+#include "becket/error.h"
+
+#include "net/internal.h"
+
+void
+bki_stream_read_start(bk_transport *t)
+{
+    int r;
+
+    if (t->_state != BKI_STREAM_STARTED || t->_is_read_paused) {
+        return;
+    }
+    r = t->_io._loop->engine->ops->read_start(&t->_io);
+    if (r < 0) {
+        bki_stream_lose(t, r);
+    }
+}
+
+void
+bki_stream_read_stop(bk_transport *t)
+{
+    t->_io._loop->engine->ops->read_stop(&t->_io);
+}
+
+static int
+use_scratch(bk_transport *t, void **ret_buf, size_t *ret_len)
+{
+    char *scratch = bki_loop_scratch(t->_io._loop);
+
+    if (scratch == NULL) {
+        return -ENOMEM;
+    }
+    t->_is_buffer_lent = false;
+    *ret_buf = scratch;
+    *ret_len = BK_READ_MAX;
+    return 0;
+}
+
+int
+bki_stream_on_alloc(bk_io *io, void **ret_buf, size_t *ret_len)
+{
+    bk_transport *t = BKI_CONTAINER_OF(io, bk_transport, _io);
+    int r = 0;
+
+    t->_is_buffer_lent = true;
+    if (t->_protocol->get_buffer != NULL) {
+        r = t->_protocol->get_buffer(t, ret_buf, ret_len, t->_self);
+    }
+    if (r == 0) {
+        r = use_scratch(t, ret_buf, ret_len);
+    }
+    if (r < 0) {
+        bki_stream_lose(t, r);
+        return r;
+    }
+    return 0;
+}
+
+static void
+tell_received(bk_transport *t, size_t len)
+{
+    const bk_protocol *protocol = t->_protocol;
+
+    if (t->_is_buffer_lent) {
+        if (protocol->buffer_updated != NULL) {
+            protocol->buffer_updated(t, len, t->_self);
+        }
+    }
+    else if (protocol->data_received != NULL) {
+        protocol->data_received(t, t->_io._loop->scratch, len, t->_self);
+    }
+}
+
+static void
+tell_unused(bk_transport *t)
+{
+    if (t->_is_buffer_lent && t->_protocol->buffer_unused != NULL) {
+        t->_protocol->buffer_unused(t, t->_self);
+    }
+}
+
+static void
+tell_eof(bk_transport *t)
+{
+    const bk_protocol *protocol = t->_protocol;
+    bool is_kept_open =
+        protocol->eof_received != NULL && protocol->eof_received(t, t->_self);
+
+    if (is_kept_open) {
+        bki_stream_read_stop(t);
+    }
+    else {
+        bk_transport_close(t);
+    }
+}
+
+void
+bki_stream_on_read(bk_io *io, ssize_t n)
+{
+    bk_transport *t = BKI_CONTAINER_OF(io, bk_transport, _io);
+
+    if (n > 0) {
+        tell_received(t, (size_t)n);
+    }
+    else if (n == BK_EOF) {
+        tell_eof(t);
+    }
+    else {
+        tell_unused(t);
+        if (n != -EAGAIN) {
+            bki_stream_lose(t, (int)n);
+        }
+    }
+}
+
+void
+bk_transport_pause_reading(bk_transport *t)
+{
+    if (!bki_stream_is_open(t) || t->_is_read_paused) {
+        return;
+    }
+    t->_is_read_paused = true;
+    bki_stream_read_stop(t);
+}
+
+/* After eof_received this begins receiving again and meets the end once more,
+ * as in asyncio. */
+void
+bk_transport_resume_reading(bk_transport *t)
+{
+    if (!bki_stream_is_open(t) || !t->_is_read_paused) {
+        return;
+    }
+    t->_is_read_paused = false;
+    bki_stream_read_start(t);
+}
+
+bool
+bk_transport_is_reading(bk_transport *t)
+{
+    bki_stream_flush(t);
+    return t->_state < BKI_STREAM_CLOSING && !t->_is_read_paused;
+}

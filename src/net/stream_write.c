@@ -1,0 +1,435 @@
+/* stream_write.c -- the sending half of a stream.
+ *
+ * SPDX-License-Identifier: MIT
+ *
+ * Design notes.
+ * asyncio sends inside write(). Here, what a callback writes is sent when that
+ * callback returns, and nobody can tell except by a clock:
+ *
+ *  - Everything that could tell flushes first (getters, close, abort, ...),
+ *    and a queue that passes the high-water mark is sent at once, so that
+ *    pause_writing comes from the write it belongs to.
+ *  - A send that fails in asyncio puts connection_lost in the ready queue
+ *    before anything that the callback schedules after the write. So the first
+ *    write of a callback puts the stream's _lost node there to keep the place.
+ *    The flush either takes it out again or makes it real. The loop never
+ *    meets one that is not real, for it flushes before it looks at the queue;
+ *    visitors skip it (BKI_HANDLE_PLACEHOLDER).
+ *
+ * The queue is in one of three states: empty; not blocked, in the loop's list
+ * of streams to flush or corked; blocked, and the engine calls on_writable.
+ * A stream that is closing is always blocked, but for the time in which its
+ * on_writable runs.
+ *
+ * Failures never reach the writer: the connection is lost.
+ */
+
+#include <assert.h>
+#include <errno.h>
+
+#include "base/sys.h"
+#include "net/internal.h"
+
+/* A mutable write as large as this is sent at once, so that only what the
+ * kernel does not take is copied. Below it the copy is cheaper than a system
+ * call of its own. */
+#define COPY_MAX ((size_t)16 * 1024)
+
+static bool
+has_unsent(const bk_transport *t)
+{
+    return t->_queued_bytes > 0 && !t->_is_blocked;
+}
+
+static bool
+should_defer(const bk_transport *t)
+{
+    const bk_loop *loop = t->_io._loop;
+
+    return t->_cork_depth > 0 ||
+           (t->_queued_bytes <= t->_high_bytes && loop->is_in_callback &&
+            !loop->is_write_through);
+}
+
+static void
+link_flush(bk_transport *t)
+{
+    bk_loop *loop = t->_io._loop;
+
+    if (t->_is_flushing || t->_cork_depth > 0) {
+        return;
+    }
+    t->_is_flushing = true;
+    bki_flush_add(loop, t);
+    t->_lost._flags |= BKI_HANDLE_PLACEHOLDER;
+    bki_ready_push(loop, &t->_lost);
+}
+
+void
+bki_stream_unlink_flush(bk_transport *t, bool keep_place)
+{
+    bk_loop *loop = t->_io._loop;
+
+    if (!t->_is_flushing) {
+        return;
+    }
+    t->_is_flushing = false;
+    bki_flush_remove(loop, t);
+    t->_lost._flags &= ~(uint32_t)BKI_HANDLE_PLACEHOLDER;
+    if (!keep_place) {
+        (void)bki_ready_remove(loop, &t->_lost);
+    }
+}
+
+void
+bki_stream_check_pause(bk_transport *t)
+{
+    if (t->_queued_bytes <= t->_high_bytes || t->_is_write_paused ||
+        t->_cork_depth > 0) {
+        return;
+    }
+    t->_is_write_paused = true;
+    if (t->_protocol->pause_writing != NULL) {
+        t->_protocol->pause_writing(t, t->_self);
+    }
+}
+
+static void
+check_resume(bk_transport *t)
+{
+    if (!t->_is_write_paused || t->_queued_bytes > t->_low_bytes) {
+        return;
+    }
+    t->_is_write_paused = false;
+    if (t->_protocol->resume_writing != NULL) {
+        t->_protocol->resume_writing(t, t->_self);
+    }
+}
+
+static void
+tell_queued(bk_transport *t)
+{
+    if (t->_protocol->write_queued != NULL) {
+        t->_protocol->write_queued(t, t->_self);
+    }
+}
+
+/* One system call: the queue, and behind it what the cursor holds. Bytes
+ * taken or the failure; *ret_wanted is how many there were. */
+static ssize_t
+send_once(bk_transport *t, const struct bki_slice_cursor *cursor,
+          size_t *ret_wanted)
+{
+    struct iovec iov[BKI_IOV_MAX];
+    int count = bki_queue_gather(t, iov, BKI_IOV_MAX);
+    size_t wanted = 0;
+
+    count += bki_cursor_gather(cursor, iov + count, BKI_IOV_MAX - count);
+    for (int i = 0; i < count; i++) {
+        wanted += iov[i].iov_len;
+    }
+    *ret_wanted = wanted;
+    if (wanted == 0 || bki_loop_is_forked(t->_io._loop)) {
+        return 0; /* the data of a forked child's copy is the parent's */
+    }
+    return t->_io._loop->engine->ops->write(&t->_io, iov, count);
+}
+
+/* Send queue and cursor until the kernel takes no more. */
+static int
+send_all(bk_transport *t, struct bki_slice_cursor *cursor,
+         struct bki_segment **done)
+{
+    for (;;) {
+        size_t wanted;
+        ssize_t r = send_once(t, cursor, &wanted);
+        size_t taken;
+        size_t from_queue;
+
+        if (r < 0) {
+            return (int)r;
+        }
+        taken = (size_t)r;
+        from_queue = taken < t->_queued_bytes ? taken : t->_queued_bytes;
+        bki_queue_consume(t, from_queue, done);
+        bki_cursor_advance(cursor, taken - from_queue);
+        if (taken < wanted) {
+            t->_is_blocked = true;
+            return 0;
+        }
+        if (wanted == 0) {
+            return 0;
+        }
+    }
+}
+
+static void
+send_queue(bk_transport *t)
+{
+    bk_loop *loop = t->_io._loop;
+    struct bki_slice_cursor nothing = {.slices = NULL};
+    struct bki_segment *done = NULL;
+    int r = send_all(t, &nothing, &done);
+
+    if (r < 0) {
+        bki_stream_lose(t, r);
+    }
+    else {
+        bki_stream_unlink_flush(t, false);
+        bki_stream_check_pause(t);
+    }
+    bki_segments_release(loop, done);
+}
+
+/* A failure means that the connection is gone already, which its next receive
+ * or send tells. */
+static void
+shut_down(bk_transport *t)
+{
+    (void)bki_sys_shutdown(bki_io_fileno(&t->_io), SHUT_WR);
+}
+
+/* Close and write_eof flush before they take effect, so there is an end to
+ * act on only if a release callback has written in between. */
+void
+bki_stream_flush(bk_transport *t)
+{
+    if (!has_unsent(t)) {
+        return;
+    }
+    send_queue(t);
+    if (t->_queued_bytes > 0) {
+        return;
+    }
+    if (t->_state == BKI_STREAM_CLOSING) {
+        bki_stream_lose(t, 0);
+    }
+    else if (t->_is_eof_asked && bki_stream_is_open(t)) {
+        shut_down(t);
+    }
+}
+
+/* 1: go on. 0: taken by doing nothing. Else the code for the writer. */
+static int
+check_write(const bk_transport *t, size_t len)
+{
+    if (t->_state == BKI_STREAM_NEW) {
+        return -EINVAL;
+    }
+    if (t->_is_eof_asked) {
+        return -EPIPE;
+    }
+    return len > 0 && t->_state < BKI_STREAM_LOST;
+}
+
+/* Data has been appended: send it now, when the callback returns, or when the
+ * kernel takes more. */
+static void
+appended(bk_transport *t, bool was_empty)
+{
+    if (was_empty) {
+        tell_queued(t);
+    }
+    if (t->_is_blocked) {
+        bki_stream_check_pause(t);
+    }
+    else if (should_defer(t)) {
+        link_flush(t);
+    }
+    else {
+        bki_stream_flush(t);
+    }
+}
+
+/* What the kernel did not take of a write that was sent at once. sent: a part
+ * of it has gone, so that losing the rest would leave a gap in the stream. */
+static int
+keep_rest(bk_transport *t, const struct bki_slice_cursor *cursor, size_t len,
+          bool is_partly_sent)
+{
+    bool was_empty = t->_queued_bytes == 0;
+    int r = bki_queue_append_copy(t, cursor, len);
+
+    if (r == 0 && was_empty) {
+        tell_queued(t);
+    }
+    else if (r < 0 && is_partly_sent) {
+        bki_stream_lose(t, r);
+    }
+    return r;
+}
+
+static int
+write_now(bk_transport *t, const bk_slice *slices, size_t count, size_t len)
+{
+    bk_loop *loop = t->_io._loop;
+    struct bki_slice_cursor cursor = {.slices = slices, .count = count};
+    struct bki_segment *done = NULL;
+    size_t left;
+    int r = send_all(t, &cursor, &done);
+
+    if (r < 0) {
+        bki_stream_lose(t, r);
+        bki_segments_release(loop, done);
+        return 0;
+    }
+    bki_stream_unlink_flush(t, false);
+    left = bki_slices_len(cursor.slices, cursor.count) - cursor.offset;
+    if (left > 0) {
+        r = keep_rest(t, &cursor, left, left < len);
+    }
+    bki_stream_check_pause(t);
+    bki_segments_release(loop, done);
+    return r;
+}
+
+int
+bk_transport_writev(bk_transport *t, const bk_slice *slices, size_t count)
+{
+    struct bki_slice_cursor all = {.slices = slices, .count = count};
+    size_t len = bki_slices_len(slices, count);
+    bool was_empty = t->_queued_bytes == 0;
+    int r = check_write(t, len);
+
+    if (r <= 0) {
+        return r;
+    }
+    if (!t->_is_blocked && (len >= COPY_MAX || !should_defer(t)) &&
+        t->_cork_depth == 0) {
+        return write_now(t, slices, count, len);
+    }
+    r = bki_queue_append_copy(t, &all, len);
+    if (r == 0) {
+        appended(t, was_empty);
+    }
+    return r;
+}
+
+int
+bk_transport_write(bk_transport *t, const void *data, size_t len)
+{
+    bk_slice slice = {.data = data, .len = len};
+
+    return bk_transport_writev(t, &slice, 1);
+}
+
+int
+bk_transport_write_lent(bk_transport *t, const void *data, size_t len,
+                        bk_release_cb release, void *owner)
+{
+    bool was_empty = t->_queued_bytes == 0;
+    int r = check_write(t, len);
+
+    if (r > 0) {
+        r = bki_queue_append_lent(t, data, len, release, owner);
+        if (r == 0) {
+            appended(t, was_empty);
+            return 0;
+        }
+    }
+    release(owner);
+    return r;
+}
+
+void
+bk_transport_cork(bk_transport *t)
+{
+    t->_cork_depth++;
+}
+
+void
+bk_transport_uncork(bk_transport *t)
+{
+    if (t->_cork_depth == 0 || --t->_cork_depth > 0) {
+        return;
+    }
+    if (t->_queued_bytes > 0) {
+        appended(t, false);
+    }
+}
+
+void
+bk_transport_flush(bk_transport *t)
+{
+    bki_stream_flush(t);
+}
+
+size_t
+bk_transport_get_write_buffer_size(bk_transport *t)
+{
+    bki_stream_flush(t);
+    return t->_queued_bytes;
+}
+
+int
+bk_transport_set_write_buffer_limits(bk_transport *t, size_t high_bytes,
+                                     size_t low_bytes)
+{
+    if (high_bytes < low_bytes) {
+        return -EINVAL;
+    }
+    bki_stream_flush(t);
+    t->_high_bytes = high_bytes;
+    t->_low_bytes = low_bytes;
+    bki_stream_check_pause(t);
+    return 0;
+}
+
+void
+bk_transport_get_write_buffer_limits(const bk_transport *t,
+                                     size_t *ret_high_bytes,
+                                     size_t *ret_low_bytes)
+{
+    *ret_high_bytes = t->_high_bytes;
+    *ret_low_bytes = t->_low_bytes;
+}
+
+int
+bk_transport_write_eof(bk_transport *t)
+{
+    bki_stream_flush(t);
+    if (!bki_stream_is_open(t) || t->_is_eof_asked) {
+        return 0;
+    }
+    t->_is_eof_asked = true;
+    if (t->_queued_bytes == 0) {
+        shut_down(t);
+    }
+    return 0;
+}
+
+bool
+bk_transport_is_eof_asked(const bk_transport *t)
+{
+    return t->_is_eof_asked;
+}
+
+/* What resume_writing wrote is sent before the end of the queue is looked at,
+ * as asyncio does by sending inside write(). */
+void
+bki_stream_on_writable(bk_io *io)
+{
+    bk_transport *t = BKI_CONTAINER_OF(io, bk_transport, _io);
+
+    if (t->_state >= BKI_STREAM_LOST) {
+        return;
+    }
+    t->_is_blocked = false;
+    send_queue(t);
+    if (t->_state >= BKI_STREAM_LOST) {
+        return;
+    }
+    check_resume(t);
+    if (has_unsent(t)) {
+        send_queue(t);
+    }
+    if (t->_queued_bytes > 0 || t->_state >= BKI_STREAM_LOST) {
+        return;
+    }
+    if (t->_state == BKI_STREAM_CLOSING) {
+        bki_stream_finish(t);
+    }
+    else if (t->_is_eof_asked) {
+        shut_down(t);
+    }
+}
