@@ -109,15 +109,25 @@ def run_core(environment: Environment, name: str, *options: str) -> Result:
 
 
 def run_pytest(
-    environment: Environment, name: str, variables: dict[str, str]
+    environment: Environment,
+    name: str,
+    variables: dict[str, str],
+    folder: str = "tests/python",
 ) -> Result:
     report = RESULTS / f"{name}.xml"
     report.unlink(missing_ok=True)
     # Two at a time: most tests wait for sockets and clocks.
     command: list[str | Path] = [environment.python, "-m", "pytest", "-q"]
-    command += ["-n", "2", f"--junitxml={report}"]
+    command += ["-n", "2", f"--junitxml={report}", folder]
     exit_code, _ = stream(command, variables)
     return count_junit(report, exit_code)
+
+
+def run_tools(environment: Environment) -> Result:
+    """The tests of the checks themselves."""
+    return run_pytest(
+        environment, "tools", environment.variables(), "tests/tools"
+    )
 
 
 def run_python(environment: Environment) -> Result:
@@ -165,6 +175,7 @@ def run_conformance(environment: Environment) -> Result:
 def plan(machine: environments.Machine, is_full: bool) -> list[Part]:
     first = machine.environments[0]
     parts = [
+        Part("Tools", partial(run_tools, first)),
         Part("C tests", partial(run_core, first, "c-debug")),
         Part(
             "C tests, ASan and UBSan",
