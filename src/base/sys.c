@@ -440,6 +440,10 @@ bki_sys_getnameinfo(const struct sockaddr *address, socklen_t len,
                                    ret_service, service_len, flags));
 }
 
+/* Enough for what getaddrinfo(3) loads (musl's default of 128 KiB is not), and
+ * an eighth of glibc's default, which counts against RLIMIT_AS. */
+#define THREAD_STACK_BYTES ((size_t)1024 * 1024)
+
 int
 bki_sys_thread_create(void *(*run)(void *arg), void *arg, bool is_detached,
                       pthread_t *ret_thread)
@@ -458,6 +462,7 @@ bki_sys_thread_create(void *(*run)(void *arg), void *arg, bool is_detached,
     (void)pthread_attr_setdetachstate(&attributes,
                                       is_detached ? PTHREAD_CREATE_DETACHED
                                                   : PTHREAD_CREATE_JOINABLE);
+    (void)pthread_attr_setstacksize(&attributes, THREAD_STACK_BYTES);
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old);
     r = pthread_create(&thread, &attributes, run, arg);

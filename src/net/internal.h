@@ -96,9 +96,9 @@ void bki_stream_flush(bk_transport *transport);
 void bki_stream_on_writable(bk_io *io);
 
 /* Leave the list of streams to flush. With keep_place, connection_lost stays
- * in the ready queue where the first write of this callback put it; else it
- * leaves that as well. stream_write.c. */
-void bki_stream_unlink_flush(bk_transport *transport, bool keep_place);
+ * where the first write of this callback put it, if there was one (true); else
+ * it leaves the ready queue. stream_write.c. */
+bool bki_stream_unlink_flush(bk_transport *transport, bool keep_place);
 void bki_stream_check_pause(bk_transport *transport);
 
 /* What the library allocated for C users: transports of servers and

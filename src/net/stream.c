@@ -186,7 +186,7 @@ bk_transport_release(bk_transport *t)
     if (loop == NULL || t->_state == BKI_STREAM_CLOSED) {
         return;
     }
-    bki_stream_unlink_flush(t, false);
+    (void)bki_stream_unlink_flush(t, false);
     (void)bk_handle_cancel(&t->_start);
     (void)bk_handle_cancel(&t->_lost);
     bki_queue_drop(t, &done);
@@ -229,10 +229,7 @@ bki_stream_lose(bk_transport *t, int error)
     }
     bki_queue_drop(t, &done);
     mark_lost(t, error);
-    if (t->_is_flushing) {
-        bki_stream_unlink_flush(t, true);
-    }
-    else {
+    if (!bki_stream_unlink_flush(t, true)) {
         (void)bk_loop_schedule(loop, &t->_lost);
     }
     tell_closing(t);

@@ -41,14 +41,31 @@ has_unsent(const bk_transport *t)
     return t->_queued_bytes > 0 && !t->_is_blocked;
 }
 
+/* Another thread may not call, but when it does (and an embedder's lock makes
+ * that harmless) its write shall not wait for a callback that it is not in. */
+static bool
+is_loops_thread(const bk_loop *loop)
+{
+    return __atomic_load_n(&loop->thread, __ATOMIC_RELAXED) ==
+           bki_sys_thread_id();
+}
+
 static bool
 should_defer(const bk_transport *t)
 {
     const bk_loop *loop = t->_io._loop;
 
-    return t->_cork_depth > 0 ||
-           (t->_queued_bytes <= t->_high_bytes && loop->is_in_callback &&
-            !loop->is_write_through);
+    if (t->_cork_depth > 0) {
+        return true;
+    }
+    return loop->is_in_callback && !loop->is_write_through &&
+           t->_queued_bytes <= t->_high_bytes && is_loops_thread(loop);
+}
+
+static bool
+has_place(const bk_transport *t)
+{
+    return (t->_lost._flags & BKI_HANDLE_PLACEHOLDER) != 0;
 }
 
 static void
@@ -56,29 +73,30 @@ link_flush(bk_transport *t)
 {
     bk_loop *loop = t->_io._loop;
 
-    if (t->_is_flushing || t->_cork_depth > 0) {
+    if (t->_cork_depth > 0) {
         return;
     }
-    t->_is_flushing = true;
     bki_flush_add(loop, t);
-    t->_lost._flags |= BKI_HANDLE_PLACEHOLDER;
-    bki_ready_push(loop, &t->_lost);
+    if (!has_place(t)) {
+        t->_lost._flags |= BKI_HANDLE_PLACEHOLDER;
+        bki_ready_push(loop, &t->_lost);
+    }
 }
 
-void
+bool
 bki_stream_unlink_flush(bk_transport *t, bool keep_place)
 {
     bk_loop *loop = t->_io._loop;
 
-    if (!t->_is_flushing) {
-        return;
-    }
-    t->_is_flushing = false;
     bki_flush_remove(loop, t);
+    if (!has_place(t)) {
+        return false;
+    }
     t->_lost._flags &= ~(uint32_t)BKI_HANDLE_PLACEHOLDER;
     if (!keep_place) {
         (void)bki_ready_remove(loop, &t->_lost);
     }
+    return keep_place;
 }
 
 void
@@ -175,7 +193,7 @@ send_queue(bk_transport *t)
         bki_stream_lose(t, r);
     }
     else {
-        bki_stream_unlink_flush(t, false);
+        (void)bki_stream_unlink_flush(t, false);
         bki_stream_check_pause(t);
     }
     bki_segments_release(loop, done);
@@ -273,7 +291,7 @@ write_now(bk_transport *t, const bk_slice *slices, size_t count, size_t len)
         bki_segments_release(loop, done);
         return 0;
     }
-    bki_stream_unlink_flush(t, false);
+    (void)bki_stream_unlink_flush(t, false);
     left = bki_slices_len(cursor.slices, cursor.count) - cursor.offset;
     if (left > 0) {
         r = keep_rest(t, &cursor, left, left < len);
