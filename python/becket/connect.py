@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: MIT
+"""Streaming connections.
+
+asyncio: loop.create_connection(), loop.connect_accepted_socket().
+
+Whose socket it is decides what a failure does to it: a socket that is made
+here is closed at every failure and cancellation; one that the caller passed
+stays the caller's until a transport has taken it over.
+"""
+
+import asyncio
+import functools
+import socket
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+from becket import versions
+from becket.addresses import AddrInfo, interleave
+from becket.exceptions import logger
+from becket.race import Race
+from becket.sockets import SocketsMixin, refuse_ssl_socket, require_stream
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+# The errors of one attempt, in the order in which they happened.
+Errors = list[OSError]
+
+
+def refuse_ssl(method: str, ssl: object) -> None:
+    """NotImplementedError for what asks for TLS."""
+    if ssl:
+        raise NotImplementedError(
+            f"becket does not implement the argument ssl of loop.{method}()"
+            " yet"
+        )
+
+
+def check_ssl_timeouts(
+    is_ssl: bool, handshake: float | None, shutdown: float | None
+) -> None:
+    """ValueError for a timeout of TLS without TLS."""
+    for name, value in (("handshake", handshake), ("shutdown", shutdown)):
+        if value is not None and not is_ssl:
+            raise ValueError(f"ssl_{name}_timeout is only meaningful with ssl")
+
+
+class ConnectMixin(SocketsMixin):
+    """create_connection() and connect_accepted_socket()."""
+
+    async def create_connection(
+        self,
+        protocol_factory: Callable[[], P],
+        host: str | bytes | None = None,
+        port: str | bytes | int | None = None,
+        *,
+        ssl: Any = None,
+        family: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+        sock: socket.socket | None = None,
+        local_addr: tuple[str, int] | None = None,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        happy_eyeballs_delay: float | None = None,
+        interleave: int | None = None,
+        all_errors: bool = False,
+    ) -> tuple[asyncio.Transport, P]:
+        """Connect to host and port, or use the connected stream socket sock.
+
+        Returns (transport, protocol). The addresses are tried in turn, or,
+        with happy_eyeballs_delay (seconds), staggered as RFC 8305 has it.
+        OSError when none can be connected; with all_errors an ExceptionGroup
+        of what each attempt raised. ssl: NotImplementedError as yet.
+        """
+        if server_hostname is not None and not ssl:
+            raise ValueError("server_hostname is only meaningful with ssl")
+        if server_hostname is None and ssl and not host:
+            raise ValueError(
+                "You must set server_hostname when using ssl without a host"
+            )
+        check_ssl_timeouts(
+            bool(ssl), ssl_handshake_timeout, ssl_shutdown_timeout
+        )
+        refuse_ssl("create_connection", ssl)
+        if sock is not None:
+            refuse_ssl_socket(sock)
+        if host is None and port is None:
+            connected = _check_given(sock)
+        elif sock is not None:
+            raise ValueError(
+                "host/port and sock can not be specified at the same time"
+            )
+        else:
+            attempts = _Attempts(self, all_errors)
+            await attempts.resolve(
+                (host, port), local_addr, family, proto, flags
+            )
+            connected = await attempts.run(happy_eyeballs_delay, interleave)
+        transport, protocol = await self._make_connection(
+            protocol_factory, connected, is_ours=sock is None
+        )
+        if self.get_debug():
+            peer = transport.get_extra_info("socket")
+            text = "%r connected to %s:%r: (%r, %r)"
+            logger.debug(text, peer, host, port, transport, protocol)
+        return transport, protocol
+
+    async def connect_accepted_socket(
+        self,
+        protocol_factory: Callable[[], P],
+        sock: socket.socket,
+        *,
+        ssl: Any = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> tuple[asyncio.Transport, P]:
+        """Handle a connection that was accepted outside asyncio.
+
+        Returns (transport, protocol). ssl: NotImplementedError as yet.
+        """
+        require_stream(sock)
+        check_ssl_timeouts(
+            bool(ssl), ssl_handshake_timeout, ssl_shutdown_timeout
+        )
+        refuse_ssl("connect_accepted_socket", ssl)
+        refuse_ssl_socket(sock)
+        transport, protocol = await self._make_connection(
+            protocol_factory, sock, is_ours=False
+        )
+        if self.get_debug():
+            peer = transport.get_extra_info("socket")
+            logger.debug("%r handled: (%r, %r)", peer, transport, protocol)
+        return transport, protocol
+
+    async def _make_connection(
+        self,
+        protocol_factory: Callable[[], P],
+        sock: socket.socket,
+        is_ours: bool,
+    ) -> tuple[asyncio.Transport, P]:
+        """Give sock to a new transport and wait for connection_made()."""
+        try:
+            sock.setblocking(False)
+            protocol = protocol_factory()
+            waiter = self.create_future()
+            transport = self._make_stream_transport(sock, protocol, waiter)
+        except BaseException:
+            if is_ours:
+                sock.close()
+            raise
+        try:
+            await waiter
+        except BaseException:
+            transport.close()
+            raise
+        return transport, protocol
+
+
+class _Attempts:
+    """Connecting to one of several addresses."""
+
+    def __init__(self, loop: SocketsMixin, all_errors: bool) -> None:
+        self._loop = loop
+        self._all_errors = all_errors
+        self._infos: list[AddrInfo] = []
+        self._local: list[AddrInfo] | None = None
+        self._errors: list[Errors] = []
+
+    async def resolve(
+        self,
+        remote: tuple[Any, Any],
+        local: tuple[Any, Any] | None,
+        family: int,
+        proto: int,
+        flags: int,
+    ) -> None:
+        """Look up the addresses to connect to and to bind to."""
+        resolve = functools.partial(
+            self._loop._ensure_resolved,
+            family=family,
+            type=socket.SOCK_STREAM,
+            proto=proto,
+            flags=flags,
+        )
+        self._infos = _check_found(await resolve(remote))
+        if local is not None:
+            self._local = _check_found(await resolve(local))
+
+    async def run(
+        self, delay: float | None, first_count: int | None
+    ) -> socket.socket:
+        """Return a connected socket, or raise what the attempts raised."""
+        if delay is not None and first_count is None:
+            first_count = 1
+        if first_count:
+            self._infos = interleave(self._infos, first_count)
+        if delay is None:
+            sock = await self._in_turn()
+        else:
+            sock = await self._staggered(delay)
+        if sock is None:
+            _raise_errors(self._take_errors(), self._all_errors)
+        return sock
+
+    def _take_errors(self) -> Errors:
+        """All errors, in the order of the attempts.
+
+        They leave this object, which their tracebacks refer to.
+        """
+        errors = [error for attempt in self._errors for error in attempt]
+        for attempt in self._errors:
+            attempt.clear()
+        return errors
+
+    async def _in_turn(self) -> socket.socket | None:
+        for info in self._infos:
+            try:
+                return await self._connect(info)
+            except OSError:
+                continue
+        return None
+
+    async def _staggered(self, delay: float) -> socket.socket | None:
+        race: Race[socket.socket] = Race(
+            self._loop, delay, socket.socket.close
+        )
+        return await race.run(
+            functools.partial(self._connect, info) for info in self._infos
+        )
+
+    async def _connect(self, info: AddrInfo) -> socket.socket:
+        """Make, bind and connect one socket."""
+        errors: Errors = []
+        self._errors.append(errors)
+        family, type_, proto, _, address = info
+        try:
+            sock = socket.socket(family, type_, proto)
+            try:
+                sock.setblocking(False)
+                if self._local is not None:
+                    _bind_local(sock, self._local, errors)
+                await self._loop.sock_connect(sock, address)
+            except BaseException:
+                sock.close()
+                raise
+        except OSError as exc:
+            errors.append(exc)
+            raise
+        return sock
+
+
+def _check_given(sock: socket.socket | None) -> socket.socket:
+    if sock is None:
+        raise ValueError(
+            "host and port was not specified and no sock specified"
+        )
+    require_stream(sock)
+    return sock
+
+
+def _check_found(infos: list[AddrInfo]) -> list[AddrInfo]:
+    if not infos:
+        raise OSError("getaddrinfo() returned empty list")
+    return infos
+
+
+def _bind_local(
+    sock: socket.socket, local: list[AddrInfo], errors: Errors
+) -> None:
+    """Bind to the first local address that works; OSError if none does."""
+    family = sock.family
+    last: OSError | None = None
+    for local_family, _, _, _, address in local:
+        if local_family != family:
+            continue
+        try:
+            sock.bind(address)
+            return
+        except OSError as exc:
+            if last is not None:
+                errors.append(last)
+            last = bind_error(exc, address)
+    if last is None:
+        raise OSError(f"no matching local address with {family=} found")
+    raise last
+
+
+def bind_error(exc: OSError, address: object) -> OSError:
+    """The error of a bind() with the address in it."""
+    text = str(exc) if versions.BIND_TEXT_HAS_ERRNO else exc.strerror or ""
+    return OSError(
+        exc.errno,
+        "error while attempting to bind on address"
+        f" {address!r}: {text.lower()}",
+    )
+
+
+def _raise_errors(errors: Errors, all_errors: bool) -> NoReturn:
+    """Raise what says most about why no attempt succeeded."""
+    try:
+        if not errors:
+            raise TimeoutError("create_connection failed")
+        if all_errors:
+            raise ExceptionGroup("create_connection failed", errors)
+        texts = [str(error) for error in errors]
+        if len(set(texts)) == 1:
+            raise errors[0]
+        raise OSError("Multiple exceptions: {}".format(", ".join(texts)))
+    finally:
+        # Its tracebacks refer to this list.
+        errors.clear()

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: MIT
+"""Connecting sockets of the user.
+
+asyncio: loop.sock_connect(). The other sock_* methods are in C, apart from
+sock_sendfile() in sendfile.py.
+"""
+
+import socket
+import ssl
+from typing import Any
+
+from becket.resolve import ResolveMixin
+
+_RESOLVED_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+
+
+def refuse_ssl_socket(sock: object) -> None:
+    """TypeError for an ssl.SSLSocket: it does its own reading and writing."""
+    if isinstance(sock, ssl.SSLSocket):
+        raise TypeError("Socket cannot be of type SSLSocket")
+
+
+def require_stream(sock: socket.socket) -> None:
+    """ValueError unless it is a SOCK_STREAM socket, of whatever family."""
+    if sock.type != socket.SOCK_STREAM:
+        raise ValueError(f"A Stream Socket was expected, got {sock!r}")
+
+
+class SocketsMixin(ResolveMixin):
+    """sock_connect(), with names as well as addresses."""
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Connect a non-blocking socket of the caller.
+
+        Host names are resolved first. OSError as socket.connect().
+        """
+        refuse_ssl_socket(sock)
+        self._require_nonblocking(sock)
+        if sock.family in _RESOLVED_FAMILIES:
+            infos = await self._ensure_resolved(
+                address, family=sock.family, type=sock.type, proto=sock.proto
+            )
+            if not infos:
+                raise OSError("getaddrinfo() returned empty list")
+            address = infos[0][4]
+        await self._sock_connect(sock, address)
+
+    def _require_nonblocking(self, sock: socket.socket) -> None:
+        """Debug mode alone has the time to look."""
+        if self.get_debug() and sock.gettimeout() != 0:
+            raise ValueError("the socket must be non-blocking")

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""What differs between the Pythons that becket runs on.
+
+Behaviour follows the running Python. This table is the only place that asks
+for its version; the code asks for a name of this table.
+"""
+
+import sys
+from typing import Final, Literal
+
+# A plain tuple, so that type checkers do not take one version's branch for
+# the only one.
+_RUNNING: Final[tuple[int, ...]] = tuple(sys.version_info[:3])
+
+# Event loop policies: deprecated in 3.14, gone in 3.16.
+HAS_POLICIES: Final = _RUNNING < (3, 16)
+DEPRECATES_POLICIES: Final = _RUNNING >= (3, 14)
+
+# asyncio.iscoroutinefunction() warns since 3.14.
+DEPRECATES_ISCOROUTINEFUNCTION: Final = _RUNNING >= (3, 14)
+
+# asyncio.run(loop_factory=).
+RUN_TAKES_LOOP_FACTORY: Final = _RUNNING >= (3, 12)
+
+# The exception handler runs in the context of the task, future or handle
+# that failed.
+HANDLER_RUNS_IN_CONTEXT: Final = _RUNNING >= (3, 12)
+
+# "[Errno 98] Address already in use" instead of "address already in use" in
+# what create_connection() and create_server() say about a failed bind().
+BIND_TEXT_HAS_ERRNO: Final = _RUNNING >= (3, 13)
+
+# create_server() leaves out an address that the machine does not have
+# (EADDRNOTAVAIL), as long as another one can be bound.
+SKIPS_UNAVAILABLE_ADDRESS: Final = _RUNNING >= (3, 13)
+
+# reuse_port= is for AF_INET and AF_INET6 alone: Linux 6.12.9 and later refuse
+# SO_REUSEPORT on other families.
+REUSE_PORT_IS_INET_ONLY: Final = _RUNNING >= (3, 14)
+
+# socket.getaddrinfo() hands a port of any size to the resolver; before, one
+# that does not fit a C long is an OverflowError.
+HUGE_PORT_IS_RESOLVED: Final = _RUNNING >= (3, 13)
+
+# What Server.wait_closed() waits for:
+# "close": returns at once when the server is closed, whoever is connected;
+# "clients": returns at once when nobody is connected, open server or not;
+# "both": the server is closed and nobody is connected.
+WAIT_CLOSED: Final[Literal["close", "clients", "both"]] = (
+    "close"
+    if _RUNNING < (3, 12)
+    else "clients"
+    if _RUNNING < (3, 12, 1)
+    else "both"
+)
