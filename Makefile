@@ -17,10 +17,10 @@ demo:
 	@tools/python demo/run.py
 
 test:
-	@"$$(tools/setup)" tools/run_tests.py
+	@python=$$(tools/setup) && "$$python" tools/run_tests.py
 
 test-all:
-	@"$$(tools/setup)" tools/run_tests.py --all
+	@python=$$(tools/setup) && "$$python" tools/run_tests.py --all
 
 bench:
 	@tools/python bench/calls.py
@@ -29,7 +29,7 @@ check:
 	@tools/check
 
 format:
-	@bin=$$(dirname "$$(tools/setup --first)") && \
+	@python=$$(tools/setup --first) && bin=$$(dirname "$$python") && \
 	git ls-files -z --cached --others --exclude-standard -- '*.c' '*.h' '*.cpp' | \
 	    xargs -0 -r "$$bin/clang-format" -i && \
 	"$$bin/ruff" check --quiet --fix . && "$$bin/ruff" format --quiet .

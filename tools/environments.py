@@ -29,12 +29,15 @@ BUILD = TOP / "build"
 SANITIZE = ("-Db_sanitize=address,undefined", "-Db_lundef=false")
 
 
+class CommandError(Exception):
+    """A step of the set-up or of a build failed; its output was shown."""
+
+
 class Environment(NamedTuple):
     """One supported Python and the virtual environment made from it."""
 
     version: str  # "3.11"
     base: Path  # the interpreter of the machine
-    is_first: bool  # the oldest of them: carries the linters
 
     @property
     def root(self) -> Path:
@@ -69,10 +72,7 @@ def look_around() -> Machine:
     for line in listing.splitlines():
         version, python, state = line.split("\t")
         if state == "ready":
-            is_first = not machine.environments
-            machine.environments.append(
-                Environment(version, Path(python), is_first)
-            )
+            machine.environments.append(Environment(version, Path(python)))
         else:
             machine.missing.append(version)
     return machine
@@ -99,9 +99,9 @@ def run(*command: str | Path, env: dict[str, str] | None = None) -> None:
         text=True,
     )
     if result.returncode != 0:
-        print(result.stdout, file=sys.stderr)
+        say(result.stdout)
         words = " ".join(map(str, command))
-        sys.exit(f"Failed with {result.returncode}: {words}")
+        raise CommandError(f"failed with {result.returncode}: {words}")
 
 
 def say(text: str) -> None:
@@ -122,7 +122,6 @@ def prepare(environment: Environment) -> None:
     """Make the virtual environment, if it is not there as it should be."""
     with open(TOP / "pyproject.toml", "rb") as file:
         groups = tomllib.load(file)["dependency-groups"]
-    wanted = ["build", "test"] + ["lint"] * environment.is_first
     demo = TOP / "demo" / "requirements.txt"
     described = subprocess.run(
         [environment.base, "-c", "import sys; print(sys.version)"],
@@ -132,8 +131,7 @@ def prepare(environment: Environment) -> None:
     ).stdout
     content = json.dumps(
         [str(environment.root), str(environment.base), described]
-        + [groups[name] for name in wanted]
-        + [demo.read_text()],
+        + [groups, demo.read_text()],
         indent=1,
     )
     stamp = environment.root / "becket-stamp"
@@ -143,7 +141,7 @@ def prepare(environment: Environment) -> None:
     run(environment.base, "-m", "venv", "--clear", environment.root)
     pip = (environment.python, "-m", "pip", "install", "--quiet")
     run(*pip, "--upgrade", "pip>=25.1")  # the first with --group
-    of_groups = (word for name in wanted for word in ("--group", name))
+    of_groups = [f"--group={name}" for name in groups]
     run(*pip, *of_groups, "-r", demo)
     stamp.write_text(content)
 
@@ -189,10 +187,7 @@ def install_sanitized(environment: Environment) -> Path:
     site = build / "site"
     shutil.rmtree(site, ignore_errors=True)
     options = [f"-Csetup-args={option}" for option in SANITIZE]
-    options += [
-        "-Csetup-args=--buildtype=debug",
-        f"--target={site}",
-    ]
+    options += ["-Csetup-args=-Dbuildtype=debug", f"--target={site}"]
     pip_install(environment, build / "meson", *options)
     return site
 
@@ -260,11 +255,14 @@ def main() -> None:
     chosen = look_around().environments
     if arguments.first:
         del chosen[1:]
-    with build_lock():
-        for environment in chosen:
-            prepare(environment)
-            if arguments.install:
-                install_extension(environment)
+    try:
+        with build_lock():
+            for environment in chosen:
+                prepare(environment)
+                if arguments.install:
+                    install_extension(environment)
+    except CommandError as error:
+        sys.exit(str(error))
     print(chosen[0].python)
 
 

@@ -228,7 +228,11 @@ def main() -> int:
     for part in plan(machine, arguments.all):
         print(f"\n== {part.name}", flush=True)
         start = time.monotonic()
-        result = part.run()
+        try:
+            result = part.run()
+        except environments.CommandError as error:
+            print(error)
+            result = Result(exit_code=1).settle()
         rows.append((part, result, time.monotonic() - start))
     return 1 if summarize(rows, machine.missing).failed else 0
 
