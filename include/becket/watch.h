@@ -26,20 +26,20 @@ typedef struct {
 /* One fd's place in the engine; embedded in watches, transports, listeners
  * and connectors. All private. */
 struct bk_io {
-    bk_handle _read;  /* queued when the fd can be read */
-    bk_handle _write; /* queued when the fd can be written */
-    bk_loop *_loop;   /* borrowed; NULL before it is opened */
+    bk_handle _read;               /* queued when the fd can be read */
+    bk_handle _write;              /* queued when the fd can be written */
+    bk_loop *_loop;                /* borrowed; NULL before it is opened */
     const struct bki_io_ops *_ops; /* what the engine calls, src/engine */
-    const bk_socket_ops *_socket; /* NULL: the fd is _fd, and is ours */
-    void *_socket_self;           /* borrowed until _socket->close */
-    int _fd;                      /* owned; -1 with _socket or once closed */
-    int _slot;                    /* the number it is registered under; -1 */
-    uint8_t _interest;            /* BK_READABLE | BK_WRITABLE wanted */
-    uint8_t _registered;          /* what the poller was told */
-    uint8_t _is_added;            /* the poller knows the fd */
-    uint8_t _is_stale;            /* in the list of lazy interest changes */
-    uint32_t _generation;         /* an event counts only if it matches */
-    bk_io *_stale_next;           /* list of lazy interest changes */
+    const bk_socket_ops *_socket;  /* NULL: the fd is _fd */
+    void *_socket_self;            /* borrowed until _socket->close */
+    int _fd;             /* owned unless borrowed; -1 with _socket, or closed */
+    int _slot;           /* the number it is registered under; -1 */
+    int _accepts_max;    /* per readiness event */
+    uint8_t _interest;   /* BK_READABLE | BK_WRITABLE wanted */
+    uint8_t _registered; /* what the poller was told */
+    uint8_t _is_added;   /* the poller knows the fd */
+    uint8_t _is_borrowed;   /* a watch: somebody else closes _fd */
+    uint8_t _is_write_owed; /* on_writable is still to come */
 };
 
 /* events: the one direction that is ready. Called once per turn and direction

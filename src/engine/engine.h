@@ -27,6 +27,8 @@
 #include "becket/loop.h"
 #include "becket/watch.h"
 
+struct bki_engine;
+
 /* What the owner of an io is told. Called from the ready queue's nodes; the
  * owner may stop, close or free the io from inside any of them, so the engine
  * looks at nothing afterwards. */
@@ -35,7 +37,7 @@ struct bki_io_ops {
      * negative code: the owner has dealt with it; nothing is received. */
     int (*on_alloc)(bk_io *io, void **ret_buf, size_t *ret_len);
 
-    /* Follows each on_alloc that gave a buffer. n > 0: bytes received, BK_EOF,
+    /* Follows each on_alloc that gave a buffer (return 0). n > 0: bytes received, BK_EOF,
      * -EAGAIN: nothing there after all (the buffer is free again), else the
      * failure. After BK_EOF and failures the owner calls read_stop or close. */
     void (*on_read)(bk_io *io, ssize_t n);
@@ -58,7 +60,13 @@ struct bki_io_ops {
 struct bki_engine_ops {
     const char *name;
 
-    /* Free everything; the fds of ios stay with their owners. */
+    /* Close the poller. The fds of ios stay with their owners, who may still
+     * close or withdraw them; whatever begins something then is -EBADF. In a
+     * forked child nothing is said to the kernel but close(2). */
+    void (*shut)(struct bki_engine *engine);
+
+    /* Free the engine's memory; no io may be used afterwards. An external
+     * poller that was not shut is left open. */
     void (*free)(struct bki_engine *engine);
 
     /* Transports. read_start and accept_start are lazy for an fd that the
@@ -68,20 +76,23 @@ struct bki_engine_ops {
     void (*read_stop)(bk_io *io);
 
     /* Send what can be sent without waiting; bytes taken, 0 if none, or the
-     * failure. When less than all was taken, on_writable comes once. */
+     * failure. When less than all was taken, on_writable comes once, unless
+     * write_stop is called. At most BKI_IOV_MAX parts; iov_count > 0. */
     ssize_t (*write)(bk_io *io, const struct iovec *iov, int iov_count);
     void (*write_stop)(bk_io *io);
 
     int (*accept_start)(bk_io *io, int accepts_max);
     void (*accept_stop)(bk_io *io);
 
-    /* Begin connecting; 0: on_connect comes. */
+    /* Begin connecting; 0: on_connect comes, later also if it is connected
+     * already. */
     int (*connect)(bk_io *io, const struct sockaddr *address, socklen_t len);
 
     /* Raw fds: this interest, at once. */
     int (*watch)(bk_io *io, unsigned events);
 
-    /* Withdraw all interest and queued nodes; the fd stays open. */
+    /* Withdraw all interest and queued nodes, at once; the fd stays open, and
+     * may be given to another io. */
     void (*withdraw)(bk_io *io);
 
     /* Withdraw, then close the fd, or have the socket object closed. Sets
@@ -91,21 +102,19 @@ struct bki_engine_ops {
     /* One wait, into private memory: nothing is linked while it runs. 0, or a
      * negative code (-EINTR included). timeout_ns may be BK_TIME_NEVER. The
      * loop's block hooks are called around the bare system call when
-     * can_release is set and the poller is our own. */
+     * can_release is set and the poller is our own. A wait of 0 may be left
+     * out while nothing but the inbox is watched. */
     int (*wait)(struct bki_engine *engine, uint64_t timeout_ns,
                 bool can_release);
 
     /* Link what the last wait found into the ready queue. */
     void (*link_events)(struct bki_engine *engine);
-
-    /* In a forked child: close the engine's own fds, touch nothing shared. */
-    void (*fork_child)(struct bki_engine *engine);
 };
 
 /* First member of every engine. */
 struct bki_engine {
     const struct bki_engine_ops *ops;
-    bk_loop *loop; /* borrowed: the loop owns the engine */
+    bk_loop *loop;       /* borrowed: the loop owns the engine */
     const char *backend; /* "epoll", "poll", or an external poller's name */
 };
 

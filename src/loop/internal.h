@@ -17,6 +17,28 @@
 #include "engine/engine.h"
 
 struct bki_resolver;
+struct bki_owned;
+
+/* Where a handle is: its _state. Only sending changes it from another thread:
+ * IDLE to SENT, atomically. */
+enum {
+    BKI_HANDLE_IDLE,
+    BKI_HANDLE_QUEUED,  /* in the ready queue or the batch */
+    BKI_HANDLE_SENT,    /* in the inbox */
+    BKI_HANDLE_WAITING, /* a timer in the heap */
+};
+
+/* Bits of a handle's _flags. */
+enum {
+    /* A stream's _lost that only keeps its place in the ready queue until the
+     * stream is flushed, which happens before the loop looks at the queue
+     * again. bk_loop_visit() skips it, bk_loop_pop() flushes first. */
+    BKI_HANDLE_PLACEHOLDER = 1 << 0,
+    BKI_HANDLE_IS_IO = 1 << 1,       /* a direction of a bk_io */
+    BKI_HANDLE_IS_TIMER = 1 << 2,    /* the first member of a bk_timer */
+    BKI_HANDLE_IS_OWNED = 1 << 3,    /* the library's: from loop->calls, */
+    BKI_HANDLE_IS_MALLOCED = 1 << 4, /* or from malloc */
+};
 
 struct bk_loop {
     struct bki_list ready; /* handles, in the order they will run */
@@ -24,35 +46,87 @@ struct bk_loop {
     struct bki_heap timers;
     struct bki_mpsc inbox; /* what other threads sent */
     uint32_t is_asleep;    /* atomic: a sender must wake the loop */
+    uint32_t wakers_count; /* atomic: senders that may be writing to wake._fd */
     uint32_t is_stopping;  /* atomic */
-    int wake_fd;           /* owned eventfd */
-    bk_watch wake;         /* on wake_fd */
-    struct bki_engine *engine;  /* owned */
-    bk_transport *flush_head;   /* streams with writes of this callback, */
-    bk_transport *flush_tail;   /* in the order of their first write */
+    bk_io wake;            /* owns the inbox's eventfd */
+    struct bki_engine *engine; /* owned; shut on close, freed with the loop */
+    bk_transport *flush_head;  /* streams with writes of this callback, */
+    bk_transport *flush_tail;  /* in the order of their first write */
     void (*flush_stream)(bk_transport *transport); /* set by src/net */
-    struct bki_slab segments;   /* write-queue segments, src/net */
-    char *scratch;              /* owned: BK_READ_MAX bytes, made when needed */
+    struct bki_slab segments;      /* write-queue segments, src/net */
+    struct bki_slab calls;         /* what bk_loop_call_soon() allocates */
+    char *scratch;                 /* owned: BK_READ_MAX bytes, or NULL */
     struct bki_resolver *resolver; /* owned; NULL until first needed */
     void (*free_resolver)(struct bki_resolver *resolver); /* set by src/net */
+    struct bki_owned *owned_head;      /* what src/net allocated for C users */
+    void (*free_owned)(bk_loop *loop); /* set by src/net; bk_loop_close calls
+                                        * it while the engine still exists */
     bk_loop_hooks hooks;
     bk_loop_stats stats;
-    uint64_t released_ns; /* when the block hooks ran last */
-    const volatile uint8_t *alive_page; /* owned; 0 in a forked child */
-    uint64_t thread;   /* atomic: the thread that runs it, 0 when none */
+    uint64_t run_since_ns;        /* when this run began */
+    uint64_t run_idle_ns;         /* stats.idle_ns when this run began */
+    uint64_t woken_ns;            /* when the last wait that slept ended */
+    uint64_t released_ns;         /* when the block hooks ran last */
+    volatile uint8_t *alive_page; /* owned; 0 in a forked child; or NULL, and */
+    int pid;                      /* the process id tells */
+    uint32_t unreleased_turns;    /* since released_ns was compared last */
+    uint64_t thread; /* atomic: the thread that runs it, 0 when none */
     int break_code;
     bool is_breaking;
-    bool is_closed;
+    bool is_closed; /* atomic: written by the loop's thread */
     bool is_in_callback;
     bool is_write_through;
+    bool has_slept; /* the wait of this turn could block */
 };
+
+static inline uint32_t
+bki_handle_state(const bk_handle *handle)
+{
+    return __atomic_load_n(&handle->_state, __ATOMIC_RELAXED);
+}
+
+static inline void
+bki_handle_set_state(bk_handle *handle, uint32_t state)
+{
+    __atomic_store_n(&handle->_state, state, __ATOMIC_RELAXED);
+}
 
 /* Append to the ready queue. What other threads sent earlier goes first. The
  * handle must be idle. */
 void bki_ready_push(bk_loop *loop, bk_handle *handle);
 
-/* Take it out if it is in the ready queue or the batch. */
-void bki_ready_remove(bk_loop *loop, bk_handle *handle);
+/* Take it out if it is in the ready queue or the batch; true if it was. */
+bool bki_ready_remove(bk_loop *loop, bk_handle *handle);
+
+/* Run the batch until it is empty, or until a break: the rest then goes back
+ * to the front of the ready queue. */
+void bki_ready_run(bk_loop *loop);
+
+/* Give back the memory of a handle that the library allocated and that is in
+ * no queue; nothing happens to others. */
+void bki_handle_release(bk_loop *loop, bk_handle *handle);
+
+/* Append the timers that are due. */
+void bki_timers_expire(bk_loop *loop);
+
+/* The inbox, src/loop/inbox.c. */
+int bki_inbox_init(bk_loop *loop);         /* make its eventfd */
+int bki_inbox_start(bk_loop *loop);        /* have the engine watch it */
+void bki_inbox_fini(bk_loop *loop);        /* accepts a half-built one */
+void bki_inbox_take(bk_loop *loop);        /* append what was sent */
+bool bki_inbox_fall_asleep(bk_loop *loop); /* false: there is work */
+void bki_inbox_awake(bk_loop *loop);
+void bki_inbox_drain(bk_loop *loop); /* the eventfd is readable */
+void bki_inbox_wake(bk_loop *loop);  /* Thread: any */
+
+/* The counters, src/loop/stats.c. */
+void bki_stats_run_begin(bk_loop *loop);
+void bki_stats_run_end(bk_loop *loop);
+void bki_stats_add_lag(bk_loop_stats *stats, uint64_t lag_ns);
+
+/* True in the copy that a forked child has. Nothing may then be said to
+ * kernel objects that the parent shares. */
+bool bki_loop_is_forked(const bk_loop *loop);
 
 /* The scratch buffer of BK_READ_MAX bytes, or NULL without memory. */
 char *bki_loop_scratch(bk_loop *loop);

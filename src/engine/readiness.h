@@ -1,0 +1,84 @@
+/* readiness.h -- the engine that moves bytes when a poller says so.
+ *
+ * SPDX-License-Identifier: MIT
+ *
+ * registry.c knows who has which fd and keeps the poller informed;
+ * readiness.c waits and links events; readiness_io.c makes the system calls.
+ */
+#ifndef BKI_READINESS_H
+#define BKI_READINESS_H
+
+#include "engine/engine.h"
+#include "engine/poller.h"
+#include "loop/internal.h"
+
+/* One per fd number. */
+struct bki_slot {
+    bk_io *occupant; /* borrowed; NULL: nobody */
+
+    /* Counts the registrations under this number: an event of an earlier one
+     * does not match. */
+    uint32_t generation;
+    bool is_stale; /* the number is in stale_fds */
+};
+
+struct bki_readiness {
+    struct bki_engine base;
+    struct bki_poller *poller; /* owned; NULL once shut */
+    struct bki_slot *slots;    /* owned: by number */
+    int *stale_fds;            /* owned: numbers whose lazy changes are due */
+    size_t slots_count;        /* of both arrays */
+    size_t stale_count;
+    size_t added_count;              /* fds that the poller knows */
+    struct bki_poller_event *events; /* owned: what the last wait found */
+    size_t events_count;
+    bk_io *accepting; /* borrowed: the io whose on_accept runs; NULL once it is
+                       * no longer wanted */
+    unsigned stale_waits; /* waits in a row with events of nobody */
+};
+
+static inline struct bki_readiness *
+bki_readiness_of(const bk_io *io)
+{
+    return (struct bki_readiness *)(void *)io->_loop->engine;
+}
+
+/* Want a direction as well. At once where that is due, see registry.c. On
+ * failure it is not wanted. */
+int bki_registry_want(bk_io *io, unsigned direction);
+
+/* Want it no longer; what is queued of it is dropped. Never fails. */
+void bki_registry_unwant(bk_io *io, unsigned direction);
+
+/* Want exactly these, and tell the poller at once even if it knows: the number
+ * may be another file's by now. On failure all is as it was, unless the fd has
+ * gone. events is not 0. */
+int bki_registry_watch(bk_io *io, unsigned events);
+
+/* Want nothing, and give up the number. */
+void bki_registry_leave(bk_io *io);
+
+/* Make the lazy changes. Those that fail stay in stale_fds; true if any did. */
+bool bki_registry_apply(struct bki_readiness *readiness);
+
+/* A hang-up on an fd that nobody wants to hear of is reported at every wait:
+ * take it out until it is wanted again. */
+void bki_registry_silence(bk_io *io);
+
+/* Make the poller forget everything, and tell it again. */
+void bki_registry_rebuild(struct bki_readiness *readiness);
+
+/* The calls of bki_engine_ops, see there. */
+int bki_readiness_read_start(bk_io *io);
+void bki_readiness_read_stop(bk_io *io);
+ssize_t bki_readiness_write(bk_io *io, const struct iovec *iov, int iov_count);
+void bki_readiness_write_stop(bk_io *io);
+int bki_readiness_accept_start(bk_io *io, int accepts_max);
+void bki_readiness_accept_stop(bk_io *io);
+int bki_readiness_connect(bk_io *io, const struct sockaddr *address,
+                          socklen_t len);
+int bki_readiness_watch(bk_io *io, unsigned events);
+void bki_readiness_withdraw(bk_io *io);
+void bki_readiness_close(bk_io *io);
+
+#endif

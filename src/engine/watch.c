@@ -1,0 +1,59 @@
+/* watch.c -- watching a raw fd.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "becket/watch.h"
+
+#include <errno.h>
+
+#include "engine/engine.h"
+#include "loop/internal.h"
+
+#define EVENTS_ALL ((unsigned)(BK_READABLE | BK_WRITABLE))
+
+static void
+on_ready(bk_io *io, unsigned events)
+{
+    bk_watch *watch = (bk_watch *)(void *)io;
+
+    watch->_callback(watch, events);
+}
+
+static const struct bki_io_ops watch_ops = {.on_ready = on_ready};
+
+int
+bk_watch_init(bk_watch *watch, bk_loop *loop, int fd, bk_watch_cb callback)
+{
+    if (watch == NULL || loop == NULL || callback == NULL) {
+        return -EINVAL;
+    }
+    if (fd < 0 || loop->is_closed) {
+        return -EBADF;
+    }
+    bki_io_init(&watch->_io, loop, &watch_ops);
+    watch->_io._fd = fd;
+    watch->_io._is_borrowed = 1;
+    watch->_callback = callback;
+    return 0;
+}
+
+int
+bk_watch_set(bk_watch *watch, unsigned events)
+{
+    if (watch == NULL || (events & ~EVENTS_ALL) != 0) {
+        return -EINVAL;
+    }
+    return watch->_io._loop->engine->ops->watch(&watch->_io, events);
+}
+
+unsigned
+bk_watch_get(const bk_watch *watch)
+{
+    return watch != NULL ? watch->_io._interest : 0;
+}
+
+int
+bk_watch_fd(const bk_watch *watch)
+{
+    return watch != NULL ? watch->_io._fd : -1;
+}

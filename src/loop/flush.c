@@ -1,0 +1,82 @@
+/* flush.c -- the streams that wrote in the current callback.
+ *
+ * SPDX-License-Identifier: MIT
+ *
+ * Every stream that queued data is sent when the callback returns, in the
+ * order of their first write.
+ */
+#include <assert.h>
+
+#include "loop/internal.h"
+
+void
+bki_flush_add(bk_loop *loop, bk_transport *transport)
+{
+    if (transport->_is_flushing) {
+        return;
+    }
+    transport->_is_flushing = 1;
+    transport->_flush_next = NULL;
+    transport->_flush_prev = loop->flush_tail;
+    if (loop->flush_tail == NULL) {
+        loop->flush_head = transport;
+    }
+    else {
+        loop->flush_tail->_flush_next = transport;
+    }
+    loop->flush_tail = transport;
+}
+
+void
+bki_flush_remove(bk_loop *loop, bk_transport *transport)
+{
+    bk_transport *next = transport->_flush_next;
+    bk_transport *prev = transport->_flush_prev;
+
+    if (!transport->_is_flushing) {
+        return;
+    }
+    transport->_is_flushing = 0;
+    transport->_flush_next = NULL;
+    transport->_flush_prev = NULL;
+    if (prev == NULL) {
+        loop->flush_head = next;
+    }
+    else {
+        prev->_flush_next = next;
+    }
+    if (next == NULL) {
+        loop->flush_tail = prev;
+    }
+    else {
+        next->_flush_prev = prev;
+    }
+}
+
+/* In a forked child the streams are only taken out: what they hold is the
+ * parent's to send. */
+void
+bk_loop_flush(bk_loop *loop)
+{
+    bool can_send;
+
+    if (loop == NULL || loop->flush_head == NULL) {
+        return;
+    }
+    can_send = !bki_loop_is_forked(loop);
+    while (loop->flush_head != NULL) {
+        bk_transport *transport = loop->flush_head;
+
+        bki_flush_remove(loop, transport);
+        if (can_send) {
+            assert(loop->flush_stream != NULL);
+            loop->flush_stream(transport);
+        }
+    }
+}
+
+bool
+bk_loop_has_pending_writes(const bk_loop *loop)
+{
+    return loop != NULL && loop->flush_head != NULL;
+}

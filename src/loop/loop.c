@@ -1,0 +1,433 @@
+/* loop.c -- the loop: create, run, stop, close.
+ *
+ * SPDX-License-Identifier: MIT
+ *
+ * Design notes.
+ * The order of a turn is part of the contract: wait, take the inbox, link the
+ * events, append the due timers, run the batch. Nothing is linked while the
+ * wait runs, since the embedder's lock is then released.
+ *
+ * What closes. bk_loop_close() ends everything that uses the system; engine
+ * and struct stay until bk_loop_free(), so that owners can withdraw what they
+ * had, and other threads find a loop that says -EBADF.
+ */
+#include "becket/loop.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "base/sys.h"
+#include "loop/internal.h"
+
+/* Longest wait. asyncio's MAXIMUM_SELECT_TIMEOUT: some kernels refuse longer
+ * ones. */
+#define WAIT_MAX_NS (UINT64_C(24) * 3600 * 1000 * 1000 * 1000)
+
+/* A busy loop gives up the embedder's lock this often; it looks at the clock
+ * in every so many turns, since that costs as much as a small callback. */
+#define RELEASE_PERIOD_NS  UINT64_C(1000000)
+#define RELEASE_LOOK_TURNS 16
+
+/* A loop that does not sleep measures its lag in every so many turns. */
+#define LAG_SAMPLE_TURNS 64
+
+static uint64_t
+wait_timeout(const bk_loop *loop, uint64_t now_ns)
+{
+    uint64_t when_ns = bki_heap_when(&loop->timers);
+    uint64_t timeout_ns;
+
+    if (when_ns == BK_TIME_NEVER) {
+        return BK_TIME_NEVER;
+    }
+    if (loop->hooks.now_ns != NULL) {
+        now_ns = bk_loop_time(loop);
+    }
+    timeout_ns = when_ns > now_ns ? when_ns - now_ns : 0;
+    return timeout_ns < WAIT_MAX_NS ? timeout_ns : WAIT_MAX_NS;
+}
+
+/* Whether a loop that has work all the time must let others in. */
+static bool
+is_release_due(bk_loop *loop)
+{
+    uint64_t now_ns;
+
+    if (loop->hooks.before_block == NULL ||
+        ++loop->unreleased_turns < RELEASE_LOOK_TURNS) {
+        return false;
+    }
+    loop->unreleased_turns = 0;
+    now_ns = bki_sys_monotonic_ns();
+    if (now_ns - loop->released_ns < RELEASE_PERIOD_NS) {
+        return false;
+    }
+    loop->released_ns = now_ns;
+    return true;
+}
+
+static int
+wait_without_sleep(bk_loop *loop)
+{
+    loop->has_slept = false;
+    return loop->engine->ops->wait(loop->engine, 0, is_release_due(loop));
+}
+
+static int
+wait_asleep(bk_loop *loop, uint64_t since_ns, uint64_t timeout_ns)
+{
+    int r = loop->engine->ops->wait(loop->engine, timeout_ns, true);
+
+    bki_inbox_awake(loop);
+    loop->has_slept = true;
+    loop->woken_ns = bki_sys_monotonic_ns();
+    loop->released_ns = loop->woken_ns;
+    loop->unreleased_turns = 0;
+    loop->stats.idle_ns += loop->woken_ns - since_ns;
+    return r;
+}
+
+static int
+wait_for_events(bk_loop *loop)
+{
+    uint64_t now_ns;
+    uint64_t timeout_ns;
+
+    if (!bki_list_is_empty(&loop->ready)) {
+        return wait_without_sleep(loop);
+    }
+    now_ns = bki_sys_monotonic_ns();
+    timeout_ns = wait_timeout(loop, now_ns);
+    if (timeout_ns == 0 || !bki_inbox_fall_asleep(loop)) {
+        return wait_without_sleep(loop);
+    }
+    return wait_asleep(loop, now_ns, timeout_ns);
+}
+
+/* After each wait, also an interrupted one: the signal may be what ended it. */
+static void
+take_signals(bk_loop *loop)
+{
+    int r;
+
+    if (loop->hooks.check_signals == NULL) {
+        return;
+    }
+    r = loop->hooks.check_signals(loop->hooks.arg);
+    bk_loop_flush(loop);
+    if (r < 0) {
+        bk_loop_break(loop, r);
+    }
+}
+
+/* The embedder's code may have written, and the writes may have queued work:
+ * both before the timeout. False: the run ends. */
+static bool
+poll_events(bk_loop *loop)
+{
+    int r;
+
+    bk_loop_flush(loop);
+    if (loop->is_breaking) {
+        return false;
+    }
+    r = wait_for_events(loop);
+    if (r < 0 && r != -EINTR) {
+        bk_loop_break(loop, r);
+        return false;
+    }
+    take_signals(loop);
+    return !loop->is_breaking;
+}
+
+static void
+run_turn(bk_loop *loop)
+{
+    bool is_sampled = loop->stats.turns++ % LAG_SAMPLE_TURNS == 0;
+    uint64_t since_ns = is_sampled ? bki_sys_monotonic_ns() : 0;
+
+    if (bki_loop_is_forked(loop)) {
+        bk_loop_break(loop, -ECHILD);
+        return;
+    }
+    if (!poll_events(loop)) {
+        return;
+    }
+    bki_inbox_take(loop);
+    loop->engine->ops->link_events(loop->engine);
+    bki_timers_expire(loop);
+    assert(bki_list_is_empty(&loop->batch));
+    bki_list_splice_front(&loop->batch, &loop->ready);
+    bki_ready_run(loop);
+    if (loop->has_slept) {
+        since_ns = loop->woken_ns;
+    }
+    if (since_ns != 0) {
+        bki_stats_add_lag(&loop->stats, bki_sys_monotonic_ns() - since_ns);
+    }
+}
+
+/* Before the first turn: a break belongs to a run. */
+static int
+begin_run(bk_loop *loop)
+{
+    if (loop->is_closed) {
+        return -EBADF;
+    }
+    if (bk_loop_is_running(loop)) {
+        return -EBUSY;
+    }
+    if (bki_loop_is_forked(loop)) {
+        return -ECHILD;
+    }
+    loop->is_breaking = false;
+    loop->break_code = 0;
+    __atomic_store_n(&loop->thread, bki_sys_thread_id(), __ATOMIC_RELEASE);
+    bki_stats_run_begin(loop);
+    return 0;
+}
+
+static void
+end_run(bk_loop *loop)
+{
+    bki_stats_run_end(loop);
+    loop->is_breaking = false;
+    __atomic_store_n(&loop->is_stopping, 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&loop->thread, 0, __ATOMIC_RELEASE);
+}
+
+int
+bk_loop_run_forever(bk_loop *loop)
+{
+    int r;
+
+    if (loop == NULL) {
+        return -EINVAL;
+    }
+    r = begin_run(loop);
+    if (r < 0) {
+        return r;
+    }
+    do {
+        run_turn(loop);
+    } while (!loop->is_breaking &&
+             __atomic_load_n(&loop->is_stopping, __ATOMIC_RELAXED) == 0);
+    r = loop->is_breaking ? loop->break_code : 0;
+    end_run(loop);
+    return r;
+}
+
+void
+bk_loop_stop(bk_loop *loop)
+{
+    if (loop == NULL) {
+        return;
+    }
+    __atomic_store_n(&loop->is_stopping, 1, __ATOMIC_SEQ_CST);
+    bki_inbox_wake(loop);
+}
+
+void
+bk_loop_break(bk_loop *loop, int code)
+{
+    /* The first one counts, as the first exception does. */
+    if (loop == NULL || !bk_loop_is_running(loop) || loop->is_breaking) {
+        return;
+    }
+    loop->is_breaking = true;
+    loop->break_code = code < 0 ? code : -EINVAL;
+}
+
+static int
+init_loop(bk_loop *loop, const bk_loop_options *options)
+{
+    int r;
+
+    loop->pid = bki_sys_getpid();
+    if (bki_sys_fork_page_new(&loop->alive_page) == 0) {
+        loop->alive_page[0] = 1;
+    }
+    r = bki_inbox_init(loop);
+    if (r < 0) {
+        return r;
+    }
+    r = bki_engine_choose(loop, options, &loop->engine);
+    if (r < 0) {
+        return r;
+    }
+    return bki_inbox_start(loop);
+}
+
+static void
+free_loop(bk_loop *loop)
+{
+    bki_inbox_fini(loop);
+    if (loop->engine != NULL) {
+        loop->engine->ops->free(loop->engine);
+    }
+    bki_heap_fini(&loop->timers);
+    bki_slab_fini(&loop->calls);
+    bki_slab_fini(&loop->segments);
+    bki_sys_free(loop->scratch);
+    bki_sys_fork_page_free(loop->alive_page);
+    bki_sys_free(loop);
+}
+
+int
+bk_loop_new(const bk_loop_options *options, bk_loop **ret_loop)
+{
+    static const bk_loop_options defaults;
+    bk_loop *loop;
+    int r;
+
+    if (ret_loop == NULL) {
+        return -EINVAL;
+    }
+    loop = bki_sys_calloc(1, sizeof(*loop));
+    if (loop == NULL) {
+        return -ENOMEM;
+    }
+    bki_list_init(&loop->ready);
+    bki_list_init(&loop->batch);
+    bki_mpsc_init(&loop->inbox);
+    bki_heap_init(&loop->timers);
+    bki_io_init(&loop->wake, loop, NULL);
+    if (options == NULL) {
+        options = &defaults;
+    }
+    loop->hooks = options->hooks;
+    r = init_loop(loop, options);
+    if (r < 0) {
+        free_loop(loop);
+        return r;
+    }
+    *ret_loop = loop;
+    return 0;
+}
+
+int
+bk_loop_close(bk_loop *loop)
+{
+    if (loop == NULL) {
+        return -EINVAL;
+    }
+    if (bk_loop_is_running(loop)) {
+        return -EBUSY;
+    }
+    if (loop->is_closed) {
+        return 0;
+    }
+    bk_loop_flush(loop);
+    __atomic_store_n(&loop->is_closed, true, __ATOMIC_RELEASE);
+    if (loop->resolver != NULL) {
+        struct bki_resolver *resolver = loop->resolver;
+
+        loop->resolver = NULL;
+        loop->free_resolver(resolver);
+    }
+    if (loop->free_owned != NULL) {
+        loop->free_owned(loop);
+    }
+    while (bk_loop_pop(loop) != NULL) {
+    }
+    bki_inbox_fini(loop);
+    loop->engine->ops->shut(loop->engine);
+    bki_sys_free(loop->scratch);
+    loop->scratch = NULL;
+    return 0;
+}
+
+void
+bk_loop_free(bk_loop *loop)
+{
+    if (loop == NULL || bk_loop_close(loop) < 0) {
+        return;
+    }
+    /* What was sent between close and now. */
+    while (bk_loop_pop(loop) != NULL) {
+    }
+    free_loop(loop);
+}
+
+bool
+bk_loop_is_running(const bk_loop *loop)
+{
+    return loop != NULL &&
+           __atomic_load_n(&loop->thread, __ATOMIC_ACQUIRE) != 0;
+}
+
+bool
+bk_loop_is_closed(const bk_loop *loop)
+{
+    return loop == NULL || __atomic_load_n(&loop->is_closed, __ATOMIC_ACQUIRE);
+}
+
+bool
+bki_loop_is_forked(const bk_loop *loop)
+{
+    if (loop->alive_page != NULL) {
+        return loop->alive_page[0] == 0;
+    }
+    return loop->pid != bki_sys_getpid();
+}
+
+bool
+bk_loop_is_forked(const bk_loop *loop)
+{
+    return loop != NULL && bki_loop_is_forked(loop);
+}
+
+const char *
+bk_loop_backend(const bk_loop *loop)
+{
+    return loop != NULL ? loop->engine->backend : "";
+}
+
+bool
+bk_loop_in_callback(const bk_loop *loop)
+{
+    return loop != NULL && loop->is_in_callback;
+}
+
+void
+bk_loop_set_write_through(bk_loop *loop, bool is_on)
+{
+    if (loop == NULL) {
+        return;
+    }
+    if (is_on) {
+        bk_loop_flush(loop);
+    }
+    loop->is_write_through = is_on;
+}
+
+bool
+bk_loop_get_write_through(const bk_loop *loop)
+{
+    return loop != NULL && loop->is_write_through;
+}
+
+char *
+bki_loop_scratch(bk_loop *loop)
+{
+    if (loop->scratch == NULL) {
+        loop->scratch = bki_sys_malloc(BK_READ_MAX);
+    }
+    return loop->scratch;
+}
+
+void
+bki_loop_block(bk_loop *loop)
+{
+    if (loop->hooks.before_block != NULL) {
+        loop->hooks.before_block(loop->hooks.arg);
+    }
+}
+
+void
+bki_loop_unblock(bk_loop *loop)
+{
+    if (loop->hooks.after_block != NULL) {
+        loop->hooks.after_block(loop->hooks.arg);
+    }
+}
