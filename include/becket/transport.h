@@ -39,8 +39,9 @@ struct bk_protocol {
 
     /* Where to receive: return 1 and a buffer of at least one byte, lent
      * until buffer_updated, eof_received or connection_lost follows; or 0 to
-     * get data_received() from the loop's scratch buffer; or a negative code
-     * to fail the connection with. Asked anew for each receive. */
+     * get data_received() from the loop's scratch buffer; or -EAGAIN to
+     * receive nothing this time; or another negative code to fail the
+     * connection with. Asked anew for each receive. */
     int (*get_buffer)(bk_transport *transport, void **ret_buf, size_t *ret_len,
                       void *self);
     void (*buffer_updated)(bk_transport *transport, size_t len, void *self);
@@ -58,10 +59,13 @@ struct bk_protocol {
     void (*pause_writing)(bk_transport *transport, void *self);
     void (*resume_writing)(bk_transport *transport, void *self);
 
-    /* The write queue is no longer empty (called from inside the write): an
-     * embedder takes the context in which what comes of it shall run, that is
-     * resume_writing, and a connection_closing outside of any call. */
-    void (*write_queued)(bk_transport *transport, void *self);
+    /* The kernel did not take all of a write (called from inside the write or
+     * the flush): an embedder takes the context in which what comes of it
+     * shall run, that is resume_writing, and a connection_closing outside of
+     * any call. Then: all has been sent. Strictly in turn; instead of the
+     * second, connection_closing may follow. The first may not write. */
+    void (*write_blocked)(bk_transport *transport, void *self);
+    void (*write_drained)(bk_transport *transport, void *self);
 
     /* connection_lost has been placed in the ready queue, or follows at once
      * because a flush that close() began has ended: an embedder takes the
@@ -108,6 +112,7 @@ struct bk_transport {
     uint8_t _is_buffer_lent;  /* the receive goes to get_buffer()'s buffer */
     uint8_t _is_eof_asked; /* write_eof */
     uint8_t _is_blocked;   /* the kernel takes no more for now */
+    uint8_t _is_blocked_told; /* write_blocked was called last */
     uint8_t _is_flushing;  /* in the loop's list of streams to flush */
     uint8_t _is_owned;     /* the library allocated it */
     uint32_t _cork_depth;

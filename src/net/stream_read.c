@@ -62,8 +62,10 @@ bki_stream_on_alloc(bk_io *io, void **ret_buf, size_t *ret_len)
     if (r == 0) {
         r = use_scratch(t, ret_buf, ret_len);
     }
-    if (r < 0) {
+    if (r < 0 && r != -EAGAIN) {
         bki_stream_lose(t, r);
+    }
+    if (r < 0) {
         return r;
     }
     return 0;

@@ -124,11 +124,26 @@ check_resume(bk_transport *t)
     }
 }
 
+/* Before the water marks are looked at: asyncio's add_writer comes first. */
 static void
-tell_queued(bk_transport *t)
+check_blocked(bk_transport *t)
 {
-    if (t->_protocol->write_queued != NULL) {
-        t->_protocol->write_queued(t, t->_self);
+    if (!t->_is_blocked || t->_is_blocked_told ||
+        t->_state >= BKI_STREAM_LOST) {
+        return;
+    }
+    t->_is_blocked_told = true;
+    if (t->_protocol->write_blocked != NULL) {
+        t->_protocol->write_blocked(t, t->_self);
+    }
+}
+
+static void
+tell_drained(bk_transport *t)
+{
+    t->_is_blocked_told = false;
+    if (t->_protocol->write_drained != NULL) {
+        t->_protocol->write_drained(t, t->_self);
     }
 }
 
@@ -194,6 +209,7 @@ send_queue(bk_transport *t)
     }
     else {
         (void)bki_stream_unlink_flush(t, false);
+        check_blocked(t);
         bki_stream_check_pause(t);
     }
     bki_segments_release(loop, done);
@@ -243,11 +259,8 @@ check_write(const bk_transport *t, size_t len)
 /* Data has been appended: send it now, when the callback returns, or when the
  * kernel takes more. */
 static void
-appended(bk_transport *t, bool was_empty)
+appended(bk_transport *t)
 {
-    if (was_empty) {
-        tell_queued(t);
-    }
     if (t->_is_blocked) {
         bki_stream_check_pause(t);
     }
@@ -265,13 +278,9 @@ static int
 keep_rest(bk_transport *t, const struct bki_slice_cursor *cursor, size_t len,
           bool is_partly_sent)
 {
-    bool was_empty = t->_queued_bytes == 0;
     int r = bki_queue_append_copy(t, cursor, len);
 
-    if (r == 0 && was_empty) {
-        tell_queued(t);
-    }
-    else if (r < 0 && is_partly_sent) {
+    if (r < 0 && is_partly_sent) {
         bki_stream_lose(t, r);
     }
     return r;
@@ -296,6 +305,7 @@ write_now(bk_transport *t, const bk_slice *slices, size_t count, size_t len)
     if (left > 0) {
         r = keep_rest(t, &cursor, left, left < len);
     }
+    check_blocked(t);
     bki_stream_check_pause(t);
     bki_segments_release(loop, done);
     return r;
@@ -306,7 +316,6 @@ bk_transport_writev(bk_transport *t, const bk_slice *slices, size_t count)
 {
     struct bki_slice_cursor all = {.slices = slices, .count = count};
     size_t len = bki_slices_len(slices, count);
-    bool was_empty = t->_queued_bytes == 0;
     int r = check_write(t, len);
 
     if (r <= 0) {
@@ -318,7 +327,7 @@ bk_transport_writev(bk_transport *t, const bk_slice *slices, size_t count)
     }
     r = bki_queue_append_copy(t, &all, len);
     if (r == 0) {
-        appended(t, was_empty);
+        appended(t);
     }
     return r;
 }
@@ -335,13 +344,12 @@ int
 bk_transport_write_lent(bk_transport *t, const void *data, size_t len,
                         bk_release_cb release, void *owner)
 {
-    bool was_empty = t->_queued_bytes == 0;
     int r = check_write(t, len);
 
     if (r > 0) {
         r = bki_queue_append_lent(t, data, len, release, owner);
         if (r == 0) {
-            appended(t, was_empty);
+            appended(t);
             return 0;
         }
     }
@@ -362,7 +370,7 @@ bk_transport_uncork(bk_transport *t)
         return;
     }
     if (t->_queued_bytes > 0) {
-        appended(t, false);
+        appended(t);
     }
 }
 
@@ -446,8 +454,10 @@ bki_stream_on_writable(bk_io *io)
     }
     if (t->_state == BKI_STREAM_CLOSING) {
         bki_stream_finish(t);
+        return;
     }
-    else if (t->_is_eof_asked) {
+    if (t->_is_eof_asked) {
         shut_down(t);
     }
+    tell_drained(t);
 }
