@@ -13,6 +13,7 @@
 #include "becket/poller.h"
 #include "becket/resolver.h"
 #include "becket/server.h"
+#include "becket/socket.h"
 #include "becket/stats.h"
 #include "becket/timer.h"
 #include "becket/transport.h"

@@ -28,11 +28,11 @@
 #include <stdint.h>
 
 #ifdef __cplusplus
-#define BK_BEGIN_DECLS extern "C" {
-#define BK_END_DECLS }
+#    define BK_BEGIN_DECLS extern "C" {
+#    define BK_END_DECLS   }
 #else
-#define BK_BEGIN_DECLS
-#define BK_END_DECLS
+#    define BK_BEGIN_DECLS
+#    define BK_END_DECLS
 #endif
 
 #define BK_API __attribute__((visibility("default")))
