@@ -11,6 +11,10 @@
 
 #ifdef BK_FAULT_INJECTION
 
+#    include <sys/types.h>
+
+static size_t live_allocations;
+
 static struct {
     unsigned counts[BKI_SYS_CALLS + 1]; /* the last one: all together */
     size_t limits[BKI_SYS_CALLS];       /* 0: none */
@@ -96,6 +100,19 @@ bki_fault_limited(enum bki_sys_call call, size_t len)
     size_t limit = __atomic_load_n(&fault.limits[call], __ATOMIC_SEQ_CST);
 
     return limit != 0 && limit < len ? limit : len;
+}
+
+size_t
+bki_fault_live_allocations(void)
+{
+    return __atomic_load_n(&live_allocations, __ATOMIC_SEQ_CST);
+}
+
+void
+bki_fault_count_allocation(int change)
+{
+    (void)__atomic_add_fetch(&live_allocations, (size_t)(ssize_t)change,
+                             __ATOMIC_SEQ_CST);
 }
 
 #else

@@ -80,6 +80,12 @@ unsigned bki_fault_count(enum bki_sys_call call);
  * 0: no limit. */
 void bki_fault_limit(enum bki_sys_call call, size_t len_max);
 
+/* Allocations of the library that have not been freed. */
+size_t bki_fault_live_allocations(void);
+
+/* For sys.c: count allocations up and down. */
+void bki_fault_count_allocation(int change);
+
 /* For sys.c: 0, or the code that this call fails with. */
 int bki_fault_take(enum bki_sys_call call);
 size_t bki_fault_limited(enum bki_sys_call call, size_t len);

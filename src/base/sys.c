@@ -85,31 +85,48 @@ milliseconds_of(uint64_t ns)
     return ms > INT_MAX ? INT_MAX : (int)ms;
 }
 
+/* Only a build with fault injection counts: change is 1 or -1. */
+static inline void *
+counted(void *memory, int change)
+{
+#ifdef BK_FAULT_INJECTION
+    if (memory != NULL) {
+        bki_fault_count_allocation(change);
+    }
+#else
+    (void)change;
+#endif
+    return memory;
+}
+
 void *
 bki_sys_malloc(size_t size)
 {
     FAULT_POINT_NULL(BKI_SYS_MALLOC);
-    return malloc(size);
+    return counted(malloc(size), 1);
 }
 
 void *
 bki_sys_calloc(size_t count, size_t size)
 {
     FAULT_POINT_NULL(BKI_SYS_CALLOC);
-    return calloc(count, size);
+    return counted(calloc(count, size), 1);
 }
 
 void *
 bki_sys_realloc(void *memory, size_t size)
 {
     FAULT_POINT_NULL(BKI_SYS_REALLOC);
+    if (memory == NULL) {
+        return counted(malloc(size), 1);
+    }
     return realloc(memory, size);
 }
 
 void
 bki_sys_free(void *memory)
 {
-    free(memory);
+    free(counted(memory, -1));
 }
 
 static int
