@@ -12,6 +12,7 @@ from support.net import (
     connected,
     has_ipv6,
     listener,
+    peer_recv,
     recv_exactly,
     refusing_port,
     silent_address,
@@ -50,7 +51,7 @@ async def test_transport_and_protocol(loop, server):
     assert protocol.transport is transport
     assert transport.get_protocol() is protocol
     transport.write(b"to the peer")
-    assert recv_exactly(peer, 11) == b"to the peer"
+    assert await peer_recv(peer) == b"to the peer"
     peer.send(b"answer")
     assert await protocol.received(6) == b"answer"
     await finish(transport, peer)
@@ -363,7 +364,7 @@ async def test_given_socket(loop, server):
     assert found.fileno() == fd
     assert sock.gettimeout() == 0
     transport.write(b"x")
-    assert peer.recv(1) == b"x"
+    assert await peer_recv(peer) == b"x"
     peer.send(b"y")
     assert await protocol.received(1) == b"y"
     transport.close()
@@ -378,7 +379,7 @@ async def test_given_unix_socket(loop):
     sock, peer = socket.socketpair()
     transport, protocol = await loop.create_connection(Recorder, sock=sock)
     transport.write(b"x")
-    assert peer.recv(1) == b"x"
+    assert await peer_recv(peer) == b"x"
     peer.close()
     assert await protocol.lost is None
     await spin()

@@ -10,7 +10,7 @@ from support.net import (
     has_ipv6,
     listen_backlog,
     listener,
-    recv_exactly,
+    peer_recv,
     served,
     spin,
     tcp_pair,
@@ -408,7 +408,7 @@ async def test_connect_accepted_socket(loop):
         client.send(b"hello")
         assert await protocol.received(5) == b"hello"
         transport.write(b"world")
-        assert recv_exactly(client, 5) == b"world"
+        assert await peer_recv(client) == b"world"
         fd = conn.fileno()
         assert transport.get_extra_info("socket").fileno() == fd
         client.close()

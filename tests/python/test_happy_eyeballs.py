@@ -319,7 +319,7 @@ async def test_unsupported_family_is_passed_over(loop, server, resolve_to):
 
 async def test_losers_of_the_race_are_closed(loop, resolve_to):
     """Both listen; whichever loses, its peer sees an end, not a leak."""
-    with listener() as one, listener() as two:
+    with listener(backlog=64) as one, listener(backlog=64) as two:
         resolve_to(info(one.getsockname()), info(two.getsockname()))
         for _ in range(20):
             transport, _ = await connect(loop, happy_eyeballs_delay=0)

@@ -95,6 +95,22 @@ def recv_all(sock):
     return bytes(parts)
 
 
+async def peer_recv(sock):
+    """What is there for a blocking peer, read beside the loop.
+
+    A blocking read in the callback that wrote would be before the write.
+    """
+    return await asyncio.to_thread(sock.recv, 1 << 16)
+
+
+async def peer_reads(sock, count):
+    return await asyncio.to_thread(recv_exactly, sock, count)
+
+
+async def peer_reads_all(sock):
+    return await asyncio.to_thread(recv_all, sock)
+
+
 def reset(sock):
     """Close a socket so that the peer gets a reset, not an end of file."""
     sock.setsockopt(
@@ -152,21 +168,36 @@ async def served(loop, factory, host="127.0.0.1", **kwargs):
         await asyncio.wait_for(server.wait_closed(), LIMIT)
 
 
+def small_pair(size=4096):
+    """A TCP pair with small kernel buffers, so that writes back up soon."""
+    with socket.socket() as server:
+        server.settimeout(LIMIT)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        left = socket.socket()
+        left.settimeout(LIMIT)
+        left.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+        left.connect(server.getsockname())
+        right, _ = server.accept()
+    right.settimeout(LIMIT)
+    return left, right
+
+
 @contextlib.asynccontextmanager
-async def connected(loop, factory):
+async def connected(loop, factory, pair=tcp_pair):
     """A transport whose peer is a plain blocking socket of the test.
 
     Gives (transport, protocol, peer); closes all of them.
     """
-    with listener() as server:
-        connecting = loop.create_connection(factory, *server.getsockname())
-        transport, protocol = await connecting
-        peer, _ = server.accept()
-    peer.settimeout(LIMIT)
+    ours, peer = pair()
+    transport, protocol = await loop.create_connection(factory, sock=ours)
     try:
         yield transport, protocol, peer
     finally:
-        transport.abort()
         peer.close()
+        if ours.fileno() != -1:
+            # CPython's abort() fails on a transport that is gone.
+            transport.abort()
         # connection_lost() comes in the next turn.
         await spin(3)
