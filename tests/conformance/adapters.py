@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: MIT
+"""Where a test file makes its loop by itself: lets it make the subject's.
+
+Each adapter is called with the imported test module and the subject, and
+changes how the module's tests get their loop, not what they assert.
+"""
+
+import asyncio
+import contextlib
+from unittest import mock
+
+
+def test_loop(module, subject):
+    """Give a real loop to the tests that ask for CPython's TestLoop, unless
+    they bring a generator that plays the clock: only TestLoop has that."""
+    test_case = module.test_utils.TestCase
+    original = test_case.new_test_loop
+
+    def new_test_loop(self, gen=None):
+        if gen is not None:
+            return original(self, gen)
+        loop = subject.new_event_loop()
+        self.set_event_loop(loop)
+        return loop
+
+    test_case.new_test_loop = new_test_loop
+
+
+def runners(module, subject):
+    """Replace the BaseEventLoop over a mock selector with a real loop. The
+    mark that tearDown checks is set the way the original sets it."""
+
+    def new_loop(self):
+        loop = subject.new_event_loop()
+        loop.shutdown_ag_run = False
+
+        async def shutdown_asyncgens():
+            loop.shutdown_ag_run = True
+
+        loop.shutdown_asyncgens = shutdown_asyncgens
+        return loop
+
+    module.BaseTest.new_loop = new_loop
+
+
+def pep492(module, subject):
+    """Replace the BaseEventLoop over a mock selector with a real loop."""
+
+    def setUp(self):
+        super(module.BaseTest, self).setUp()
+        self.loop = subject.new_event_loop()
+        self.set_event_loop(self.loop)
+
+    module.BaseTest.setUp = setUp
+
+
+# The tests of BaseEventLoopTests that only use documented behaviour. The
+# others look at _ready, _scheduled, _run_once or the mock selector.
+BASE_EVENT_LOOP_BLACK_BOX = frozenset(
+    {
+        "test_asyncgen_finalization_by_gc",
+        "test_asyncgen_finalization_by_gc_in_other_thread",
+        "test_call_later_negative_delays",
+        "test_call_soon_non_callable",
+        "test_check_thread",
+        "test_close",
+        "test_create_named_task_with_custom_factory",
+        "test_create_named_task_with_default_factory",
+        "test_create_task",
+        "test_create_task_error_closes_coro",
+        "test_default_exc_handler_broken",
+        "test_default_exc_handler_callback",
+        "test_default_exc_handler_coro",
+        "test_run_forever_keyboard_interrupt",
+        "test_run_once",
+        "test_run_until_complete_baseexception",
+        "test_run_until_complete_loop",
+        "test_run_until_complete_loop_orphan_future_close_loop",
+        "test_run_until_complete_type_error",
+        "test_set_debug",
+        "test_set_default_executor",
+        "test_set_default_executor_error",
+        "test_set_exc_handler_broken",
+        "test_set_exc_handler_custom",
+        "test_set_exc_handler_invalid",
+        "test_set_task_factory",
+        "test_set_task_factory_invalid",
+        "test_shutdown_default_executor_timeout",
+        "test_time_and_call_at",
+    }
+)
+
+
+def base_events(module, subject):
+    """Add a class with the black-box tests of BaseEventLoopTests, which all
+    run on a BaseEventLoop over a mock selector, on a real loop."""
+    original = module.BaseEventLoopTests
+    names = {
+        "base_events": _Override(
+            module.base_events,
+            BaseEventLoop=_loop_with_run_once(subject, module),
+        ),
+        "mock": _Override(module.mock, patch=_Patch()),
+    }
+
+    def setUp(self):
+        super(original, self).setUp()
+        patch = mock.patch.multiple(module, **names)
+        patch.start()
+        self.addCleanup(patch.stop)
+        self.loop = module.base_events.BaseEventLoop()
+        self.set_event_loop(self.loop)
+
+    body = {"__module__": module.__name__, "setUp": setUp}
+    for name in dir(original):
+        if name.startswith("test") and name not in BASE_EVENT_LOOP_BLACK_BOX:
+            body[name] = None
+    module.BlackBoxTests = type("BlackBoxTests", (original,), body)
+
+
+def _loop_with_run_once(subject, module):
+    """The subject's class; with CPython's _run_once made of documented calls
+    if it has none, since some tests run a single turn that way."""
+    body = {}
+    if not hasattr(subject.loop_class, "_run_once"):
+        body["_run_once"] = lambda self: module.test_utils.run_once(self)
+    return type("RealLoop", (subject.loop_class,), body)
+
+
+class _Override:
+    """A module with some of its names replaced."""
+
+    def __init__(self, module, **names):
+        self.__dict__.update(names)
+        self.__module = module
+
+    def __getattr__(self, name):
+        return getattr(self.__module, name)
+
+
+class _Patch:
+    """mock.patch, but asyncio.base_events.logger means the logger itself and
+    not the name in CPython's module: that works with any loop."""
+
+    def __call__(self, target, *args, **kwargs):
+        if target == "asyncio.base_events.logger" and not (args or kwargs):
+            return _patched_logger()
+        return mock.patch(target, *args, **kwargs)
+
+    def __getattr__(self, name):
+        return getattr(mock.patch, name)
+
+
+@contextlib.contextmanager
+def _patched_logger():
+    fake = mock.Mock()
+    names = ("critical", "error", "exception", "warning", "info", "debug")
+    methods = {name: getattr(fake, name) for name in names}
+    with mock.patch.multiple(asyncio.log.logger, **methods):
+        yield fake
