@@ -22,6 +22,8 @@ typedef struct LoopObject {
     bk_loop *core;         /* owned; NULL only before __init__ */
     bkpy_anchor anchors;   /* head of the list of held objects */
     PyObject *watches;     /* owned dict: fd -> Watch (loop_watch.c) */
+    PyObject **transports; /* owned table: fd -> borrowed transport */
+    size_t transports_size;
     PyObject *poller;      /* owned: the external selector or NULL */
     PyObject *poller_error; /* owned: what the selector raised, until told */
     size_t poller_offset;  /* external_poller.c: where to go on reading */
@@ -44,7 +46,6 @@ typedef struct LoopObject {
     bool is_debug;
     bool is_closed;         /* set as the first thing of closing */
     bool is_executor_shut;  /* shutdown_default_executor or close came */
-    bool is_transport_writing; /* reserved for stream_transport.c */
 } LoopObject;
 
 static inline LoopObject *
@@ -77,10 +78,15 @@ int bkpy_loop_check_thread(LoopObject *self);
  * does not run: false. */
 bool bkpy_loop_take_exit(LoopObject *self);
 
+/* With an exception set that nothing can handle (the exception handler itself
+ * has raised it, say): take it; it ends the run and leaves run_forever. While
+ * the loop does not run it is written as unraisable. */
+void bkpy_loop_leave(LoopObject *self);
+
 /* With an exception set, take it: hand it to loop.call_exception_handler()
  * with this message and, where not NULL, these context entries; KeyboardInterrupt
  * and SystemExit go to bkpy_loop_take_exit() instead. What the handler itself
- * raises is written as unraisable. No exception is set on return. */
+ * raises goes to bkpy_loop_leave(). No exception is set on return. */
 void bkpy_loop_report(LoopObject *self, const char *message,
                       PyObject *transport, PyObject *protocol,
                       PyObject *handle);
@@ -144,26 +150,51 @@ int bkpy_loop_unwatch_fd(LoopObject *self, int fd, unsigned events,
                          PyObject *handle);
 
 /* RuntimeError 'File descriptor N is used by transport ...' when a transport
- * that is not closing has the fd: stream_transport.c keeps the table. */
+ * that is not closing has the fd. file is what the text shows as N. */
 int bkpy_loop_check_fd_free(LoopObject *self, int fd);
-/* The table: fd -> transport (borrowed; weak). */
+int bkpy_loop_check_file_free(LoopObject *self, PyObject *file, int fd);
+/* The table of transport_table.c: fd -> transport (borrowed: it must be
+ * forgotten before it dies). */
 int bkpy_loop_note_transport(LoopObject *self, int fd, PyObject *transport);
 void bkpy_loop_forget_transport(LoopObject *self, int fd,
                                 PyObject *transport);
 
-/* Methods of the loop that live in other files; loop.c lists them in its
- * method table. METH_FASTCALL | METH_KEYWORDS unless said otherwise. */
+/* Methods of the loop, for the table in loop_methods.c. METH_FASTCALL |
+ * METH_KEYWORDS unless said otherwise. */
 #define BKPY_KWMETHOD(name)                                                    \
     PyObject *name(PyObject *self, PyObject *const *args, Py_ssize_t nargs,    \
                    PyObject *kwnames)
 
+/* loop.c */
+PyObject *loop_close_core(PyObject *self, PyObject *ignored);
+/* loop_clock.c */
+PyObject *loop_time(PyObject *self, PyObject *ignored);
+/* loop_info.c */
+PyObject *loop_stop(PyObject *self, PyObject *ignored);
+PyObject *loop_is_running(PyObject *self, PyObject *ignored);
+PyObject *loop_is_closed(PyObject *self, PyObject *ignored);
+PyObject *loop_get_debug(PyObject *self, PyObject *ignored);
+PyObject *loop_set_debug(PyObject *self, PyObject *enabled);
+PyObject *loop_flush(PyObject *self, PyObject *ignored);
+PyObject *loop_check_closed(PyObject *self, PyObject *ignored);
+PyObject *loop_check_running(PyObject *self, PyObject *ignored);
+PyObject *loop_timer_handle_cancelled(PyObject *self, PyObject *handle);
+PyObject *loop_stats(PyObject *self, PyObject *ignored);
+PyObject *bkpy_loop_repr(PyObject *self);
+extern PyGetSetDef bkpy_loop_getset[];
+extern PyMemberDef bkpy_loop_members[];
+/* loop_methods.c */
+extern PyMethodDef bkpy_loop_methods[];
 /* loop_call.c */
 BKPY_KWMETHOD(loop_call_soon);
 BKPY_KWMETHOD(loop_call_soon_threadsafe);
 BKPY_KWMETHOD(loop_call_later);
 BKPY_KWMETHOD(loop_call_at);
+/* loop_task.c */
 BKPY_KWMETHOD(loop_create_task);
 PyObject *loop_create_future(PyObject *self, PyObject *ignored);
+BKPY_KWMETHOD(loop_set_task_factory);
+PyObject *loop_get_task_factory(PyObject *self, PyObject *ignored);
 /* loop_run.c: _run() -> None, and the hooks for bk_loop_new. */
 PyObject *loop_run(PyObject *self, PyObject *ignored);
 void bkpy_loop_hooks(LoopObject *self, bk_loop_hooks *ret_hooks);
@@ -172,6 +203,12 @@ BKPY_KWMETHOD(loop_add_reader);
 BKPY_KWMETHOD(loop_add_writer);
 BKPY_KWMETHOD(loop_remove_reader);
 BKPY_KWMETHOD(loop_remove_writer);
+/* The same past the check for transports, as asyncio's own transports use
+ * them: _add_reader and so on. */
+BKPY_KWMETHOD(loop_add_reader_unchecked);
+BKPY_KWMETHOD(loop_add_writer_unchecked);
+BKPY_KWMETHOD(loop_remove_reader_unchecked);
+BKPY_KWMETHOD(loop_remove_writer_unchecked);
 /* sock_op.c: each returns an awaitable that is a coroutine for asyncio. */
 BKPY_KWMETHOD(loop_sock_recv);          /* sock, nbytes */
 BKPY_KWMETHOD(loop_sock_recv_into);     /* sock, buf */
@@ -200,7 +237,7 @@ PyObject *bkpy_loop_raise(LoopObject *self, int code);
 
 /* Each file's part of traverse, clear and close. */
 void bkpy_watches_close(LoopObject *self);
-int bkpy_watch_setup(PyObject *module, bkpy_state *state);
+void bkpy_transports_free(LoopObject *self);
 
 /* external_poller.c: bk_poller_ops over an object with the selectors
  * interface; poller_self is the LoopObject (borrowed). */
