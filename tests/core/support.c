@@ -270,6 +270,12 @@ support_run(bk_loop *loop)
 }
 
 void
+support_stop(void *loop)
+{
+    bk_loop_stop(loop);
+}
+
+void
 support_turns(bk_loop *loop, int turns)
 {
     for (int i = 0; i < turns; i++) {

@@ -69,6 +69,9 @@ int support_open_fds(void);
 /* Run until bk_loop_stop(); fails the test after some seconds. */
 void support_run(bk_loop *loop);
 
+/* A callback: stop the loop given as its argument. */
+void support_stop(void *loop);
+
 /* Run so many turns that do not wait. */
 void support_turns(bk_loop *loop, int turns);
 
