@@ -48,4 +48,7 @@ typedef struct {
 int bkpy_parse(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
                const bkpy_spec *spec, PyObject **ret_values);
 
+/* Whether a parameter has this name. */
+bool bkpy_spec_has(const bkpy_spec *spec, PyObject *keyword);
+
 #endif

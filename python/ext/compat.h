@@ -12,11 +12,12 @@
 #include <Python.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <structmember.h>
 
 /* --- the C API --- */
 
 #if PY_VERSION_HEX < 0x030C0000 /* FIXME(py 3.11): remove. */
+#include <structmember.h>
+
 /* The exception that is set, which is cleared; NULL if there is none. */
 static inline PyObject *
 PyErr_GetRaisedException(void)
@@ -36,10 +37,14 @@ PyErr_GetRaisedException(void)
     return value;
 }
 
-/* Takes the reference. */
+/* Takes the reference; NULL clears. */
 static inline void
 PyErr_SetRaisedException(PyObject *exc)
 {
+    if (exc == NULL) {
+        PyErr_Clear();
+        return;
+    }
     PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exc)), exc,
                   PyException_GetTraceback(exc));
 }
@@ -124,6 +129,27 @@ PyLong_AsInt(PyObject *obj)
 }
 #endif
 
+/* Take the exception that is set and make it the one being handled, as in an
+ * except block (sys.exc_info() shows it). *ret_before is what was handled
+ * before; give it to bkpy_end_handling(). New reference. */
+static inline PyObject *
+bkpy_begin_handling(PyObject **ret_before)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+
+    *ret_before = PyErr_GetHandledException();
+    PyErr_SetHandledException(exc);
+    return exc;
+}
+
+/* Takes the reference; an exception that is set stays. */
+static inline void
+bkpy_end_handling(PyObject *before)
+{
+    PyErr_SetHandledException(before);
+    Py_XDECREF(before);
+}
+
 /* Changes whenever the type or a base of it changes; 0 when that is unknown.
  * For caches of what a class overrides. */
 static inline unsigned
@@ -165,19 +191,42 @@ typedef enum {
     BKPY_FACTORY_KWARGS,
 } bkpy_factory_rule;
 
-/* Asked at run time: it changed within a minor version. */
+/* Asked at run time, since it changed within a minor version: 3.13.3 had the
+ * rule of 3.14, 3.13.4 took it back and kept the keywords. */
 static inline bkpy_factory_rule
 bkpy_task_factory_rule(void)
 {
-    if (Py_Version >= 0x030E0000) {
+    unsigned long micro = Py_Version >> 8;
+
+    if (micro >= 0x030E00 || micro == 0x030D03) {
         return BKPY_FACTORY_KWARGS;
     }
-    return Py_Version >= 0x030D0300 ? BKPY_FACTORY_SETS_NAME_AND_KWARGS
-                                    : BKPY_FACTORY_SETS_NAME;
+    return micro >= 0x030D04 ? BKPY_FACTORY_SETS_NAME_AND_KWARGS
+                             : BKPY_FACTORY_SETS_NAME;
 }
 
-/* task.set_name() is optional for the tasks of a factory: asyncio uses
- * _set_task_name(), which looks for it. */
-#define BKPY_FACTORY_SET_NAME_IS_OPTIONAL (PY_VERSION_HEX < 0x030C0000)
+/* What inspect.signature() shows of it. */
+#if PY_VERSION_HEX >= 0x030E0000
+#define BKPY_CREATE_TASK_SIGNATURE "create_task($self, /, coro, **kwargs)"
+#else
+#define BKPY_CREATE_TASK_SIGNATURE                                             \
+    "create_task($self, /, coro, *, name=None, context=None)"
+#endif
+
+/* Without a name set_name() is not called then, and a task without the method
+ * only gets a warning. */
+#define BKPY_FACTORY_NAMES_SOFTLY (PY_VERSION_HEX < 0x030D0000)
+
+/* What transport.write() says of data of another type. */
+#if PY_VERSION_HEX >= 0x030E0000
+#define BKPY_WRITE_EXPECTS                                                     \
+    "data argument must be a bytes, bytearray, or memoryview object"
+#else
+#define BKPY_WRITE_EXPECTS "data argument must be a bytes-like object"
+#endif
+
+/* transport.writelines(lines) is write(b''.join(lines)); later ones send the
+ * pieces as they are, and check them as memoryview() does. */
+#define BKPY_WRITELINES_JOINS (PY_VERSION_HEX < 0x030C0000)
 
 #endif

@@ -23,7 +23,7 @@ typedef enum {
 typedef struct {
     PyObject_HEAD
     LoopObject *loop;   /* owned */
-    PyObject *callback; /* owned; NULL once cancelled */
+    PyObject *callback; /* owned; NULL once dropped */
     PyObject *context;  /* owned */
     /* Owned: the arguments, or, with more of them, a tuple in args[0]. */
     PyObject *args[BKPY_INLINE_ARGS];
@@ -36,10 +36,15 @@ typedef struct {
     unsigned running;      /* how many calls of the callback are under way */
     uint8_t kind;          /* bkpy_handle_kind */
     bool is_cancelled;
+    bool is_dropped;       /* cancelled: callback and arguments are no more
+                              seen, but stay while a call uses them */
     bool is_queued;        /* the core holds it, with a reference */
     double when;           /* timers: in seconds of loop.time() */
     PyObject *when_object; /* owned; what call_at got if that was no float */
-    bk_timer timer;        /* a plain handle uses only its first member */
+    union {
+        bk_handle handle; /* a timer starts with one */
+        bk_timer timer;
+    } node;
 } HandleObject;
 
 static inline HandleObject *
@@ -57,8 +62,13 @@ PyObject *bkpy_handle_new(LoopObject *loop, PyObject *callback,
 /* Queue it: the next turn runs it. 0, or -1 with an exception. */
 int bkpy_handle_schedule(PyObject *handle);
 
-/* The same for a timer. when_object is what the user gave: any number. */
-int bkpy_handle_schedule_at(PyObject *handle, PyObject *when_object);
+/* The same from any thread; wakes the loop. */
+int bkpy_handle_schedule_threadsafe(PyObject *handle);
+
+/* The same for a timer. when_object is what the user gave if it was no float,
+ * else NULL. */
+int bkpy_handle_schedule_at(PyObject *handle, double when,
+                            PyObject *when_object);
 
 /* Run its callback in its context as the loop does: failures go to the
  * exception handler, KeyboardInterrupt and SystemExit end the run. A cancelled
@@ -78,6 +88,25 @@ PyObject *bkpy_handle_of(const bk_handle *node);
 /* The node has left the core's queues without running: drop the queue's
  * reference. */
 void bkpy_handle_dequeued(PyObject *handle);
+
+/* For the files of the two types: asyncio's Handle._run(), 0, or -1 with the
+ * exception that leaves it. */
+int bkpy_handle_run(HandleObject *self);
+
+/* From 3.14 on: the handle of call_soon_threadsafe(), whose cancel() and
+ * cancelled() wait while another thread runs it. wait: -1 with an exception
+ * (of a signal handler). */
+bool bkpy_handle_is_guarded(const HandleObject *self);
+int bkpy_handle_wait_for_runner(HandleObject *self);
+
+/* Forget callback and arguments, or hide them while a call uses them. */
+void bkpy_handle_drop_call(HandleObject *self);
+
+/* Slots that both types have. */
+int bkpy_handle_traverse(PyObject *op, visitproc visit, void *arg);
+int bkpy_handle_clear(PyObject *op);
+void bkpy_handle_dealloc(PyObject *op);
+PyObject *bkpy_handle_repr(PyObject *op);
 
 /* Free the memory that a loop has cached. */
 void bkpy_handle_free_cache(LoopObject *loop);

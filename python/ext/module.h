@@ -23,8 +23,10 @@
     X(_eof)                                                                    \
     X(_exception)                                                              \
     X(_limit)                                                                  \
+    X(_over_ssl)                                                               \
     X(_paused)                                                                 \
     X(_stream_reader)                                                          \
+    X(_stream_reader_wr)                                                       \
     X(_timer_handle_cancelled)                                                 \
     X(_transport)                                                              \
     X(_waiter)                                                                 \
@@ -54,7 +56,9 @@
     X(message)                                                                 \
     X(modify)                                                                  \
     X(name)                                                                    \
+    X(pause_reading)                                                           \
     X(pause_writing)                                                           \
+    X(peername)                                                                \
     X(protocol)                                                                \
     X(register)                                                                \
     X(resume_writing)                                                          \
@@ -64,6 +68,7 @@
     X(set_result)                                                              \
     X(set_result_unless_cancelled)                                             \
     X(socket)                                                                  \
+    X(sockname)                                                                \
     X(source_traceback)                                                        \
     X(time)                                                                    \
     X(transport)                                                               \
@@ -93,6 +98,8 @@ typedef struct bkpy_state {
     PyObject *SSLSocket;             /* ssl.SSLSocket; NULL without ssl */
     PyObject *gaierror;              /* socket.gaierror */
     PyObject *CancelledError;
+    PyObject *names_loop;              /* ('loop',), for vectorcalls */
+    PyObject *names_loop_name_context; /* ('loop', 'name', 'context') */
     PyObject *get_running_loop; /* asyncio._get_running_loop */
     PyObject *Lock;    /* _thread.allocate_lock, for handle.c */
     /* The module becket._support: slow paths in Python. This is what C calls:
@@ -105,6 +112,13 @@ typedef struct bkpy_state {
      * A handle is read through _callback, _args, _loop, _cancelled, _when and
      * _source_traceback, as asyncio does. */
     PyObject *support;
+
+    /* asyncio's own methods of StreamReaderProtocol and StreamReader (owned);
+     * NULL if somebody had replaced them before: stream_reader.c. */
+    PyObject *original_data_received;
+    PyObject *original_eof_received;
+    PyObject *original_feed_data;
+    PyObject *original_feed_eof;
 
     bool has_socket_layout; /* socket.c: the fd can be read in the struct */
 
@@ -121,6 +135,8 @@ bkpy_state *bkpy_state_of_module(PyObject *module);
 /* Each file's part of the module's set-up: make its types and put them into
  * the state. 0, or -1 with an exception. */
 int bkpy_handle_setup(PyObject *module, bkpy_state *state);
+int bkpy_timer_handle_setup(PyObject *module, bkpy_state *state);
+int bkpy_watch_setup(PyObject *module, bkpy_state *state);
 int bkpy_loop_setup(PyObject *module, bkpy_state *state);
 int bkpy_stream_transport_setup(PyObject *module, bkpy_state *state);
 int bkpy_server_setup(PyObject *module, bkpy_state *state);

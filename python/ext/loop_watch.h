@@ -1,0 +1,24 @@
+/* loop_watch.h -- the watches of a loop, for the files that use them.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef BKPY_LOOP_WATCH_H
+#define BKPY_LOOP_WATCH_H
+
+#include "loop.h"
+
+/* (reader, writer) of an fd, None for what is not there: what asyncio gives a
+ * selector as a key's data. None for an fd that has no watch. New reference or
+ * NULL with an exception. */
+PyObject *bkpy_watch_data(LoopObject *self, int fd);
+
+/* As bkpy_loop_watch_fd(); file is what the user called the fd and stays alive
+ * as long as the watch, as a selector's key would keep it. */
+int bkpy_loop_watch_file(LoopObject *self, PyObject *file, int fd,
+                         unsigned events, PyObject *handle);
+
+/* The fd that is watched under this very object, or -1: for a file that has
+ * been closed and no longer tells its fd. */
+int bkpy_watch_find_file(LoopObject *self, PyObject *file);
+
+#endif
