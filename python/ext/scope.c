@@ -1,0 +1,142 @@
+/* scope.c -- Python code that runs as a callback of the loop does.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+
+#include "scope.h"
+
+#include "handle.h"
+
+static PyObject *
+enter_context(PyObject *context)
+{
+    if (context == NULL) {
+        return NULL;
+    }
+    if (PyContext_Enter(context) == 0) {
+        return Py_NewRef(context);
+    }
+    /* It is entered already: a loop that runs inside its own callback. */
+    PyErr_Clear();
+    context = PyContext_Copy(context);
+    if (context == NULL || PyContext_Enter(context) < 0) {
+        PyErr_Clear();
+        Py_CLEAR(context);
+    }
+    return context;
+}
+
+void
+bkpy_scope_enter(bkpy_scope *scope, PyObject *owner, LoopObject *loop,
+                 PyObject *context)
+{
+    assert(PyErr_Occurred() == NULL);
+    Py_INCREF(owner);
+    scope->loop = (LoopObject *)Py_NewRef((PyObject *)loop);
+    scope->context = enter_context(context);
+    scope->since_ns = loop->is_debug ? bk_clock_now() : 0;
+}
+
+/* A handle for messages that show one; NULL with an exception. */
+static PyObject *
+new_shown_handle(LoopObject *loop, PyObject *owner, const PyMethodDef *name,
+                 PyObject *arg, PyObject *context)
+{
+    PyObject *callback = PyCFunction_New((PyMethodDef *)(uintptr_t)name, owner);
+    PyObject *handle;
+
+    if (callback == NULL) {
+        return NULL;
+    }
+    handle = bkpy_handle_new(loop, callback, &arg, arg == NULL ? 0 : 1, context,
+                             BKPY_HANDLE_IO);
+    Py_DECREF(callback);
+    return handle;
+}
+
+static void
+report_slow(const bkpy_scope *scope, PyObject *owner, const PyMethodDef *name)
+{
+    LoopObject *loop = scope->loop;
+    double seconds = (double)(bk_clock_now() - scope->since_ns) / 1e9;
+    PyObject *handle;
+    PyObject *result = NULL;
+
+    if (seconds < loop->slow_callback_duration) {
+        return;
+    }
+    handle = new_shown_handle(loop, owner, name, NULL, scope->context);
+    if (handle != NULL) {
+        result = PyObject_CallMethod(loop->state->support, "report_slow", "Od",
+                                     handle, seconds);
+        Py_DECREF(handle);
+    }
+    if (result == NULL) {
+        PyErr_WriteUnraisable(owner);
+    }
+    Py_XDECREF(result);
+}
+
+void
+bkpy_scope_leave(bkpy_scope *scope, PyObject *owner, const PyMethodDef *name)
+{
+    assert(PyErr_Occurred() == NULL);
+    if (!scope->loop->is_closed) {
+        bk_loop_flush(scope->loop->core);
+    }
+    if (scope->since_ns != 0) {
+        report_slow(scope, owner, name);
+    }
+    if (scope->context != NULL) {
+        if (PyContext_Exit(scope->context) < 0) {
+            PyErr_WriteUnraisable(owner);
+        }
+        Py_DECREF(scope->context);
+    }
+    Py_DECREF(scope->loop);
+    Py_DECREF(owner);
+}
+
+static const char *
+callback_message(LoopObject *loop, PyObject *handle, PyObject **ret_text)
+{
+    PyObject *callback = PyObject_CallMethod(loop->state->support,
+                                             "format_callback", "O", handle);
+
+    *ret_text =
+        callback == NULL
+            ? NULL
+            : PyUnicode_FromFormat("Exception in callback %S", callback);
+    Py_XDECREF(callback);
+    return *ret_text == NULL ? NULL : PyUnicode_AsUTF8(*ret_text);
+}
+
+void
+bkpy_scope_report(bkpy_scope *scope, PyObject *owner, const PyMethodDef *name,
+                  PyObject *arg)
+{
+    LoopObject *loop = scope->loop;
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *handle = new_shown_handle(loop, owner, name, arg, scope->context);
+    PyObject *text = NULL;
+    const char *message = NULL;
+
+    if (handle != NULL) {
+        message = callback_message(loop, handle, &text);
+    }
+    if (message == NULL) {
+        PyErr_WriteUnraisable(owner);
+        message = "Exception in callback";
+    }
+    PyErr_SetRaisedException(exc);
+    bkpy_loop_report(loop, message, NULL, NULL, handle);
+    Py_XDECREF(text);
+    Py_XDECREF(handle);
+}
+
+bool
+bkpy_is_exit_set(void)
+{
+    return PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) ||
+           PyErr_ExceptionMatches(PyExc_SystemExit);
+}

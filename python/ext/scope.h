@@ -1,0 +1,40 @@
+/* scope.h -- Python code that runs as a callback of the loop does.
+ *
+ * SPDX-License-Identifier: MIT
+ *
+ * For I/O callbacks, which have no Handle: the same context rules, the same
+ * reports and the same debug mode as if they had one.
+ */
+#ifndef BKPY_SCOPE_H
+#define BKPY_SCOPE_H
+
+#include "loop.h"
+
+typedef struct {
+    LoopObject *loop;  /* owned until left */
+    PyObject *context; /* owned: what was entered; NULL for none */
+    uint64_t since_ns; /* debug mode: when it began, else 0 */
+} bkpy_scope;
+
+/* A callback that is only shown in messages, as owner.text(), never called. */
+#define BKPY_SHOWN_CALLBACK(variable, text)                                    \
+    static const PyMethodDef variable = {text, NULL, METH_NOARGS, NULL}
+
+/* Enter context (NULL: none). Holds owner and loop until left. */
+void bkpy_scope_enter(bkpy_scope *scope, PyObject *owner, LoopObject *loop,
+                      PyObject *context);
+
+/* Send what was written meanwhile, and leave. In debug mode a slow one is
+ * logged under this name. No exception may be set. */
+void bkpy_scope_leave(bkpy_scope *scope, PyObject *owner,
+                      const PyMethodDef *name);
+
+/* With an exception set, take it: report it as one of the callback
+ * owner.name(arg); arg may be NULL. Call inside the scope. */
+void bkpy_scope_report(bkpy_scope *scope, PyObject *owner,
+                       const PyMethodDef *name, PyObject *arg);
+
+/* KeyboardInterrupt or SystemExit is set. */
+bool bkpy_is_exit_set(void);
+
+#endif

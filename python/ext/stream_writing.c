@@ -1,0 +1,305 @@
+/* stream_writing.c -- the writing methods of the stream transport.
+ *
+ * SPDX-License-Identifier: MIT
+ *
+ * Design notes.
+ * Exact bytes are lent to the core with a reference. Everything else may change
+ * or run code of the user's when it is given up, so the core gets a copy.
+ */
+
+#include "stream_transport.h"
+
+#include "args.h"
+#include "errors.h"
+#include "log.h"
+
+/* asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES */
+#define WARN_AFTER_DROPPED 5
+
+/* The bytes have been sent or dropped. Only exact bytes are lent, so this
+ * runs no code of the user's. */
+static void
+release_bytes(void *owner)
+{
+    Py_DECREF((PyObject *)owner);
+}
+
+static int
+write_bytes(StreamTransportObject *self, PyObject *data)
+{
+    int r = bk_transport_write_lent(&self->core, PyBytes_AS_STRING(data),
+                                    (size_t)PyBytes_GET_SIZE(data),
+                                    release_bytes, Py_NewRef(data));
+
+    return r;
+}
+
+/* Exact bytes with what is in data, which supports the buffer protocol. */
+static PyObject *
+to_bytes(PyObject *data)
+{
+    return PyBytes_CheckExact(data) ? Py_NewRef(data)
+                                    : PyBytes_FromObject(data);
+}
+
+/* Data that may change after the call: copied, if the kernel does not take it
+ * now. Memory that is not contiguous cannot be sent, as in asyncio. */
+static int
+write_buffer(StreamTransportObject *self, PyObject *data)
+{
+    Py_buffer view;
+    int r;
+
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
+        bkpy_stream_fail(self, "Fatal write error on socket transport");
+        return 0;
+    }
+    r = bk_transport_write(&self->core, view.buf, (size_t)view.len);
+    PyBuffer_Release(&view);
+    return r;
+}
+
+/* After a write: its result as the method's. A transport that nothing holds
+ * cannot wait for the end of the callback. */
+static PyObject *
+finish_write(StreamTransportObject *self, int r)
+{
+    if (self->anchor.owner == NULL && bkpy_stream_is_alive(self)) {
+        bk_transport_flush(&self->core);
+    }
+    if (bkpy_stream_end_call(self) < 0) {
+        return NULL;
+    }
+    if (r < 0) {
+        return bkpy_error_set(self->state, r);
+    }
+    Py_RETURN_NONE;
+}
+
+/* A write for which there is no connection. */
+static PyObject *
+drop_write(StreamTransportObject *self)
+{
+    if (self->conn_lost >= WARN_AFTER_DROPPED) {
+        bkpy_log("warning", NULL, "(s)", "socket.send() raised exception.");
+    }
+    self->conn_lost++;
+    Py_RETURN_NONE;
+}
+
+static inline bool
+can_write(const StreamTransportObject *self)
+{
+    return self->conn_lost == 0 && bkpy_stream_is_alive(self);
+}
+
+static PyObject *
+refuse_write(const char *method)
+{
+    PyErr_Format(PyExc_RuntimeError, "Cannot call %s() after write_eof()",
+                 method);
+    return NULL;
+}
+
+/* The one argument of a method of this name. Borrowed; NULL with TypeError. */
+static inline PyObject *
+one_argument(const bkpy_spec *spec, PyObject *const *args, Py_ssize_t nargs,
+             PyObject *kwnames)
+{
+    PyObject *value;
+
+    if (nargs == 1 && kwnames == NULL) {
+        return args[0];
+    }
+    return bkpy_parse(args, nargs, kwnames, spec, &value) < 0 ? NULL : value;
+}
+
+static void
+refuse_type(PyObject *data)
+{
+    PyObject *name = PyType_GetName(Py_TYPE(data));
+
+    if (name != NULL) {
+        PyErr_Format(PyExc_TypeError, BKPY_WRITE_EXPECTS ", not %R", name);
+        Py_DECREF(name);
+    }
+}
+
+/* Of data that may be written; -1 with an exception. */
+static Py_ssize_t
+length_to_write(StreamTransportObject *self, PyObject *data)
+{
+    if (!PyBytes_Check(data) && !PyByteArray_Check(data) &&
+        !PyMemoryView_Check(data)) {
+        refuse_type(data);
+        return -1;
+    }
+    if (self->is_eof_asked) {
+        refuse_write("write");
+        return -1;
+    }
+    return PyObject_Size(data);
+}
+
+PyObject *
+bkpy_stream_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+                  PyObject *kwnames)
+{
+    static const bkpy_spec spec = {
+        .function = "write",
+        .names = {"data"},
+        .required = 1,
+        .positional = 1,
+    };
+    StreamTransportObject *self = StreamTransportObject_CAST(op);
+    PyObject *data = one_argument(&spec, args, nargs, kwnames);
+    Py_ssize_t len;
+    int r;
+
+    if (data == NULL) {
+        return NULL;
+    }
+    len = length_to_write(self, data);
+    if (len < 0) {
+        return NULL;
+    }
+    if (len == 0) {
+        Py_RETURN_NONE;
+    }
+    if (!can_write(self)) {
+        return drop_write(self);
+    }
+    self->is_receiving = false;
+    bkpy_stream_begin_call(self);
+    r = PyBytes_CheckExact(data) ? write_bytes(self, data)
+                                 : write_buffer(self, data);
+    return finish_write(self, r);
+}
+
+static PyObject *
+line_type_error(PyObject *item, Py_ssize_t index)
+{
+    if (BKPY_WRITELINES_JOINS) {
+        PyErr_Format(PyExc_TypeError,
+                     "sequence item %zd: expected a bytes-like object, %.80s "
+                     "found",
+                     index, Py_TYPE(item)->tp_name);
+    }
+    else {
+        PyErr_Format(
+            PyExc_TypeError,
+            "memoryview: a bytes-like object is required, not '%.200s'",
+            Py_TYPE(item)->tp_name);
+    }
+    return NULL;
+}
+
+/* A tuple of exact bytes: all of the list is looked at before any is sent. */
+static PyObject *
+lines_to_bytes(PyObject *lines)
+{
+    PyObject *items = PySequence_Tuple(lines);
+    PyObject *result;
+
+    if (items == NULL) {
+        return NULL;
+    }
+    result = PyTuple_New(PyTuple_GET_SIZE(items));
+    for (Py_ssize_t i = 0; result != NULL && i < PyTuple_GET_SIZE(items); i++) {
+        PyObject *item = PyTuple_GET_ITEM(items, i);
+        PyObject *bytes = PyObject_CheckBuffer(item) ? to_bytes(item)
+                                                     : line_type_error(item, i);
+
+        if (bytes == NULL) {
+            Py_CLEAR(result);
+        }
+        else {
+            PyTuple_SET_ITEM(result, i, bytes);
+        }
+    }
+    Py_DECREF(items);
+    return result;
+}
+
+/* One system call for all, and one look at the water marks. */
+static int
+write_all(StreamTransportObject *self, PyObject *lines)
+{
+    int r = 0;
+
+    bk_transport_cork(&self->core);
+    for (Py_ssize_t i = 0; r == 0 && i < PyTuple_GET_SIZE(lines); i++) {
+        r = write_bytes(self, PyTuple_GET_ITEM(lines, i));
+    }
+    bk_transport_uncork(&self->core);
+    return r;
+}
+
+/* Up to 3.11 writelines(lines) is write(b''.join(lines)). */
+static PyObject *
+writelines(StreamTransportObject *self, PyObject *list_of_data)
+{
+    PyObject *lines = lines_to_bytes(list_of_data);
+    PyObject *result;
+
+    if (lines == NULL) {
+        return NULL;
+    }
+    if (self->is_eof_asked) {
+        result = refuse_write("write");
+    }
+    else if (!can_write(self)) {
+        result = drop_write(self);
+    }
+    else {
+        self->is_receiving = false;
+        bkpy_stream_begin_call(self);
+        result = finish_write(self, write_all(self, lines));
+    }
+    Py_DECREF(lines);
+    return result;
+}
+
+PyObject *
+bkpy_stream_writelines(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+                       PyObject *kwnames)
+{
+    static const bkpy_spec spec = {
+        .function = "writelines",
+        .names = {"list_of_data"},
+        .required = 1,
+        .positional = 1,
+    };
+    StreamTransportObject *self = StreamTransportObject_CAST(op);
+    PyObject *list_of_data = one_argument(&spec, args, nargs, kwnames);
+    int is_true;
+
+    if (list_of_data == NULL) {
+        return NULL;
+    }
+    if (BKPY_WRITELINES_JOINS) {
+        return writelines(self, list_of_data);
+    }
+    if (self->is_eof_asked) {
+        return refuse_write("writelines");
+    }
+    is_true = PyObject_IsTrue(list_of_data);
+    if (is_true <= 0) {
+        return is_true < 0 ? NULL : Py_NewRef(Py_None);
+    }
+    return writelines(self, list_of_data);
+}
+
+PyObject *
+bkpy_stream_write_eof(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    StreamTransportObject *self = StreamTransportObject_CAST(op);
+
+    if (!bkpy_stream_is_alive(self)) {
+        Py_RETURN_NONE;
+    }
+    bkpy_stream_begin_call(self);
+    (void)bk_transport_write_eof(&self->core);
+    self->is_eof_asked = bk_transport_is_eof_asked(&self->core);
+    return bkpy_stream_end_call(self) < 0 ? NULL : Py_NewRef(Py_None);
+}
