@@ -253,7 +253,7 @@ attempt_connect(SockOpObject *self)
     int has_failed;
 
     if (self->step == OP_NEW) {
-        return PyObject_CallMethod(self->sock, "connect", "O", self->arg);
+        return PyObject_CallMethod(self->sock, "connect", "(O)", self->arg);
     }
     error = PyObject_CallMethod(self->sock, "getsockopt", "ii", SOL_SOCKET,
                                 SO_ERROR);
