@@ -34,6 +34,9 @@ class SelectorEventLoop(
     with the loop.
     """
 
+    # The selector that was passed in, until the loop is closed.
+    _selector: selectors.BaseSelector | None = None
+
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
         self._set_up(None, selector)
 
@@ -41,11 +44,36 @@ class SelectorEventLoop(
         self, backend: str | None, selector: selectors.BaseSelector | None
     ) -> None:
         """Construct: backend is one of _BACKENDS, or None for the best."""
-        super().__init__(backend, selector)
+        is_spare = selector is not None and _is_own_kind(selector)
+        super().__init__(backend, None if is_spare else selector)
+        self._selector = selector
         self._asyncgens = weakref.WeakSet()
         self._signal_handlers = {}
         self._set_debug(default_debug())
         logger.debug("Using selector: %s", self.backend)
+
+    def close(self) -> None:
+        """Drop what is queued, and everything that the loop holds.
+
+        Idempotent, and for good. The default executor is shut down without
+        waiting for it. RuntimeError while the loop runs.
+        """
+        try:
+            super().close()
+        finally:
+            if self.is_closed():
+                self._close_selector()
+
+    def _close_selector(self) -> None:
+        selector, self._selector = self._selector, None
+        if selector is not None:
+            selector.close()
+
+
+def _is_own_kind(selector: selectors.BaseSelector) -> bool:
+    """Whether becket's own epoll can stand in for it: it waits for nothing."""
+    epoll: type | None = getattr(selectors, "EpollSelector", None)
+    return type(selector) is epoll and not selector.get_map()
 
 
 def new_event_loop() -> SelectorEventLoop:

@@ -5,7 +5,6 @@ asyncio: "Running and stopping the loop".
 """
 
 import asyncio
-import warnings
 from collections.abc import Awaitable, Generator
 from typing import Any, TypeVar
 
@@ -83,9 +82,11 @@ class RunningMixin(AsyncgensMixin, DebugMixin, ExecutorMixin, SignalsMixin):
         if self.get_debug():
             logger.debug("Close %r", self)
         self._close_wakeup()
-        self._close_core()
-        self._abandon_executor()
-        self._close_signals()
+        try:
+            self._close_core()
+        finally:
+            self._abandon_executor()
+            self._close_signals()
 
     def _run_as_current(self) -> None:
         asyncio._set_running_loop(self)
@@ -93,24 +94,6 @@ class RunningMixin(AsyncgensMixin, DebugMixin, ExecutorMixin, SignalsMixin):
             self._run()
         finally:
             asyncio._set_running_loop(None)
-
-    def __repr__(self) -> str:
-        return (
-            f"<{type(self).__name__} running={self.is_running()}"
-            f" closed={self.is_closed()} debug={self.get_debug()}>"
-        )
-
-    def __del__(self) -> None:
-        if self.is_closed():
-            return
-        warnings.warn(
-            f"unclosed event loop {self!r}",
-            ResourceWarning,
-            source=self,
-            stacklevel=2,
-        )
-        if not self.is_running():
-            self.close()
 
 
 def _stop_loop(future: asyncio.Future[Any]) -> None:

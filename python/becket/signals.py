@@ -108,7 +108,10 @@ class SignalsMixin(LoopBase):
         Otherwise a signal that arrives just before the wait would be noticed
         only after it. A wake-up fd that somebody else has set is left alone.
         """
-        if threading.current_thread() is not threading.main_thread():
+        if (
+            threading.current_thread() is not threading.main_thread()
+            or self._is_forked
+        ):
             return
         fd = self._open_wakeup()
         try:
@@ -132,6 +135,9 @@ class SignalsMixin(LoopBase):
 
     def _take_wakeup_fd(self) -> None:
         """Install our wake-up fd. ValueError outside the main thread."""
+        if self._is_forked:
+            # Both processes would write to the same socket.
+            raise ValueError("this event loop belongs to the parent process")
         fd = self._open_wakeup()
         before = signal.set_wakeup_fd(fd)
         _installed.csock = self._csock

@@ -26,5 +26,6 @@ class FlushingSocket(TransportSocket):
     def _sock(self) -> socket.socket:
         transport = self._transport()
         if transport is not None:
-            transport._flush()
+            # Reading this attribute flushes.
+            transport._sock  # noqa: B018
         return self._real
