@@ -425,6 +425,10 @@ bki_registry_apply(struct bki_readiness *r)
         bk_io *io = slot->occupant;
 
         slot->is_stale = false;
+        if (io != NULL && io->_socket != NULL && !has_number(io)) {
+            lose(r, io); /* ours until a socket object took over, and closed */
+            continue;
+        }
         if (io == NULL || io->_interest == io->_registered ||
             update(r, io) == 0) {
             continue;
