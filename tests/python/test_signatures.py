@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""Signatures: what asyncio's loop can be called with, ours can."""
+
+import asyncio
+import inspect
+
+import pytest
+
+from support.loops import loop_class
+
+row = pytest.mark.row
+
+# Not in this stage; each raises NotImplementedError naming itself.
+LATER = {
+    "connect_read_pipe",
+    "connect_write_pipe",
+    "create_datagram_endpoint",
+    "create_unix_connection",
+    "create_unix_server",
+    "sendfile",
+    "start_tls",
+    "subprocess_exec",
+    "subprocess_shell",
+}
+
+METHODS = sorted(
+    name
+    for name in dir(asyncio.AbstractEventLoop)
+    if not name.startswith("_") and name not in LATER
+)
+
+# The positional names of the abstract class, where the concrete one says
+# more or other things than the abstract one.
+REFERENCE = asyncio.SelectorEventLoop
+
+
+def parameters(function):
+    found = dict(inspect.signature(function).parameters)
+    found.pop("self", None)
+    return found
+
+
+@row("P1A-006")
+@pytest.mark.one_poller
+@pytest.mark.parametrize("name", METHODS)
+def test_method_is_overridden(backend, name):
+    ours = inspect.getattr_static(loop_class(backend), name)
+    assert ours is not inspect.getattr_static(asyncio.AbstractEventLoop, name)
+
+
+@row("P1A-066", "P1A-117", "P2A-001", "P2A-006", "P2A-024", "P2A-037")
+@pytest.mark.one_poller
+@pytest.mark.parametrize("name", METHODS)
+def test_signature(backend, name):
+    """Every parameter of CPython's method, of the same kind and default."""
+    ours = parameters(getattr(loop_class(backend), name))
+    theirs = parameters(getattr(REFERENCE, name))
+    for parameter in theirs.values():
+        assert parameter.name in ours, f"{name} lacks {parameter}"
+        mine = ours[parameter.name]
+        assert mine.kind == parameter.kind, f"{name}: {mine} is not like it"
+        assert mine.default == parameter.default, f"{name}: {mine}"
+    ordered = [p.name for p in theirs.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert [n for n in ours if n in ordered] == ordered
+    for extra in set(ours) - set(theirs):
+        assert ours[extra].default is not inspect.Parameter.empty or (
+            ours[extra].kind
+            in (
+                inspect.Parameter.VAR_KEYWORD,
+                inspect.Parameter.VAR_POSITIONAL,
+            )
+        ), f"{name} demands {extra}"
+
+
+@row("P1A-132", "P1A-143", "P2A-022", "P2A-023")
+@pytest.mark.one_poller
+@pytest.mark.parametrize("name", METHODS)
+def test_documentation(backend, name):
+    """help() has something to say about every method."""
+    if backend == "oracle":
+        pytest.skip("CPython documents its methods elsewhere")
+    assert inspect.getdoc(getattr(loop_class(backend), name))
+
+
+@pytest.mark.becket_only("CPython has them")
+@pytest.mark.parametrize("name", sorted(LATER))
+def test_what_comes_later_says_so(loop, name):
+    method = getattr(loop, name)
+    arguments = {
+        "connect_read_pipe": (asyncio.Protocol, None),
+        "connect_write_pipe": (asyncio.Protocol, None),
+        "create_datagram_endpoint": (asyncio.DatagramProtocol,),
+        "create_unix_connection": (asyncio.Protocol, "/nowhere"),
+        "create_unix_server": (asyncio.Protocol, "/nowhere"),
+        "sendfile": (None, None),
+        "start_tls": (None, None, None),
+        "subprocess_exec": (asyncio.SubprocessProtocol, "true"),
+        "subprocess_shell": (asyncio.SubprocessProtocol, "true"),
+    }[name]
+    with pytest.raises(NotImplementedError, match=name):
+        loop.run_until_complete(method(*arguments))
+
+
+@row("P2D-001", "P2D-002", "P2D-003", "P2D-004", "P2D-008")
+@pytest.mark.one_poller
+@pytest.mark.parametrize(
+    "name",
+    sorted(n for n in dir(asyncio.AbstractServer) if not n.startswith("_")),
+)
+async def test_server_methods(loop, name):
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    method = getattr(server, name)
+    reference = getattr(asyncio.base_events.Server, name)
+    assert parameters(method).keys() == parameters(reference).keys()
+    server.close()
+    await server.wait_closed()
