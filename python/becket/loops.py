@@ -36,6 +36,8 @@ class SelectorEventLoop(
 
     # The selector that was passed in, until the loop is closed.
     _selector: selectors.BaseSelector | None = None
+    # The same, where becket's own epoll stands in for it.
+    _spare: selectors.BaseSelector | None = None
 
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
         self._set_up(None, selector)
@@ -44,8 +46,11 @@ class SelectorEventLoop(
         self, backend: str | None, selector: selectors.BaseSelector | None
     ) -> None:
         """Construct: backend is one of _BACKENDS, or None for the best."""
-        is_spare = selector is not None and _is_own_kind(selector)
-        super().__init__(backend, None if is_spare else selector)
+        if selector is not None and _is_own_kind(selector):
+            self._spare = selector
+        super().__init__(
+            backend, None if self._spare is not None else selector
+        )
         self._selector = selector
         self._asyncgens = weakref.WeakSet()
         self._signal_handlers = {}
@@ -62,12 +67,14 @@ class SelectorEventLoop(
             super().close()
         finally:
             if self.is_closed():
-                self._close_selector()
+                self._drop_selector()
 
-    def _close_selector(self) -> None:
-        selector, self._selector = self._selector, None
-        if selector is not None:
-            selector.close()
+    def _drop_selector(self) -> None:
+        self._selector = None
+        spare, self._spare = self._spare, None
+        # Any other selector is closed already.
+        if spare is not None:
+            spare.close()
 
 
 def _is_own_kind(selector: selectors.BaseSelector) -> bool:
