@@ -43,7 +43,10 @@ BK_API bool bk_handle_is_scheduled(const bk_handle *handle);
 BK_API int bk_loop_schedule(bk_loop *loop, bk_handle *handle);
 
 /* The same from any thread; wakes the loop if it sleeps. Handles that one
- * thread sends run in the order sent. -EBUSY, -EBADF as above. Thread: any. */
+ * thread sends run in the order sent. When several threads send one handle at
+ * once, one of them succeeds and the others get -EBUSY; but the loop's thread
+ * may not bk_loop_schedule() it at that moment. -EBUSY, -EBADF as above.
+ * Thread: any. */
 BK_API int bk_loop_schedule_threadsafe(bk_loop *loop, bk_handle *handle);
 
 /* Take it out of the queue. 1: it will not run, and the memory is the

@@ -53,7 +53,9 @@ typedef struct {
  * Thread: any. */
 BK_API int bk_loop_new(const bk_loop_options *options, bk_loop **ret_loop);
 
-/* Close if need be and free; NULL is a no-op. Thread: loop. */
+/* Close if need be and free; NULL is a no-op, and so is a loop that runs.
+ * What was made of this loop must have been released before: nothing of it may
+ * be used afterwards. Thread: loop. */
 BK_API void bk_loop_free(bk_loop *loop);
 
 /* Run until bk_loop_stop() or bk_loop_break(). 0 after a stop, the code of a
@@ -107,16 +109,19 @@ BK_API bool bk_loop_in_callback(const bk_loop *loop);
 BK_API void bk_loop_set_write_through(bk_loop *loop, bool is_on);
 BK_API bool bk_loop_get_write_through(const bk_loop *loop);
 
-/* Call visit for every handle and timer that is queued (ready queue, running
- * batch, heap; not what other threads sent and the loop has not yet taken),
- * stop when it returns non-zero and return that. visit may not schedule or
- * cancel. For garbage collectors. Thread: loop. */
+/* Call visit for every handle and timer that is queued (running batch, ready
+ * queue, heap; not what other threads sent and the loop has not yet taken),
+ * also those of streams and of the library, but not those of I/O that was
+ * found. Stop when it returns non-zero and return that. visit may not schedule
+ * or cancel. For garbage collectors. Thread: loop. */
 typedef int (*bk_handle_visit)(bk_handle *handle, void *arg);
 BK_API int bk_loop_visit(bk_loop *loop, bk_handle_visit visit, void *arg);
 
-/* Take one handle, also one that other threads sent, out of the queues, or
- * NULL when they are empty: for an embedder that must release its own before
- * it closes the loop. Thread: loop. */
+/* Take one handle or timer (then its handle) out of batch, ready queue, inbox
+ * or heap, in this order, or NULL when they are empty: for an embedder that
+ * must release its own before it closes the loop, or frees it. What the
+ * library allocated, and I/O that was found, is dropped on the way.
+ * Thread: loop. */
 BK_API bk_handle *bk_loop_pop(bk_loop *loop);
 
 BK_END_DECLS

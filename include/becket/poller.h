@@ -27,20 +27,22 @@ typedef struct {
 typedef struct {
     const char *name;
 
-    /* Start, change and end watching an fd. add of a known fd: -EEXIST.
-     * modify or remove of an unknown one: -ENOENT. */
+    /* Start, change and end watching an fd; events is not 0. add of a known
+     * fd: -EEXIST. modify or remove of an unknown one: -ENOENT. */
     int (*add)(void *self, int fd, unsigned events);
     int (*modify)(void *self, int fd, unsigned events);
     int (*remove)(void *self, int fd);
 
     /* Wait until an fd is ready or timeout_ns has passed (BK_TIME_NEVER: no
      * limit), write up to capacity events, return how many. -EINTR: a signal
-     * came. Every other failure ends the run with this code. The loop's
-     * before_block and after_block are not called around it. */
+     * came. Every other failure ends the run with this code. fds that the loop
+     * does not know are ignored. The loop's before_block and after_block are
+     * not called around it. */
     int (*wait)(void *self, uint64_t timeout_ns, bk_poller_event *events,
                 size_t capacity);
 
-    /* The loop is closed; self is not used again. */
+    /* The loop is closed; self is not used again. Not called when
+     * bk_loop_new() fails. */
     void (*close)(void *self);
 } bk_poller_ops;
 

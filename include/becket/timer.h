@@ -43,7 +43,9 @@ BK_API bool bk_timer_is_scheduled(const bk_timer *timer);
 /* Run the callback at when_ns, on bk_loop_time()'s clock; a time that has
  * passed means the next turn; BK_TIME_NEVER never comes. The timer is lent
  * until its callback starts or bk_timer_cancel() returns 1. A timer that is
- * scheduled already is moved. -ENOMEM, -EBADF (closed). Thread: loop. */
+ * scheduled already is moved, to the end of those that are due at the same
+ * time. -ENOMEM (it stays where it is), -EBADF (closed), -EBUSY: another loop
+ * has it. Thread: loop. */
 BK_API int bk_loop_schedule_at(bk_loop *loop, bk_timer *timer,
                                uint64_t when_ns);
 

@@ -69,9 +69,10 @@ struct bki_engine_ops {
      * poller that was not shut is left open. */
     void (*free)(struct bki_engine *engine);
 
-    /* Transports. read_start and accept_start are lazy for an fd that the
-     * library alone closes: told to the kernel before the wait, and only when
-     * something changed. An fd with a socket object is registered at once. */
+    /* Transports. The first start registers the fd, and says if that failed.
+     * What follows is lazy for an fd that the library alone closes: told to
+     * the kernel before the wait, and only if something has changed by then.
+     * An fd with a socket object is registered and withdrawn at once. */
     int (*read_start)(bk_io *io);
     void (*read_stop)(bk_io *io);
 

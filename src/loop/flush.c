@@ -63,6 +63,7 @@ bk_loop_flush(bk_loop *loop)
     if (loop == NULL || loop->flush_head == NULL) {
         return;
     }
+    loop->ended_ns = 0; /* sending takes time */
     can_send = !bki_loop_is_forked(loop);
     while (loop->flush_head != NULL) {
         bk_transport *transport = loop->flush_head;

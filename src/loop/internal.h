@@ -66,6 +66,7 @@ struct bk_loop {
     uint64_t run_since_ns;        /* when this run began */
     uint64_t run_idle_ns;         /* stats.idle_ns when this run began */
     uint64_t woken_ns;            /* when the last wait that slept ended */
+    uint64_t ended_ns;            /* now, right after a turn; 0: not known */
     uint64_t released_ns;         /* when the block hooks ran last */
     volatile uint8_t *alive_page; /* owned; 0 in a forked child; or NULL, and */
     int pid;                      /* the process id tells */

@@ -96,7 +96,7 @@ wait_for_events(bk_loop *loop)
     if (!bki_list_is_empty(&loop->ready)) {
         return wait_without_sleep(loop);
     }
-    now_ns = bki_sys_monotonic_ns();
+    now_ns = loop->ended_ns != 0 ? loop->ended_ns : bki_sys_monotonic_ns();
     timeout_ns = wait_timeout(loop, now_ns);
     if (timeout_ns == 0 || !bki_inbox_fall_asleep(loop)) {
         return wait_without_sleep(loop);
@@ -132,12 +132,25 @@ poll_events(bk_loop *loop)
         return false;
     }
     r = wait_for_events(loop);
+    loop->ended_ns = 0;
     if (r < 0 && r != -EINTR) {
         bk_loop_break(loop, r);
         return false;
     }
     take_signals(loop);
     return !loop->is_breaking;
+}
+
+/* since_ns 0: not this turn. The time at the end of a turn is that at which
+ * the next one begins to wait, so a turn that sleeps reads the clock twice. */
+static void
+measure_lag(bk_loop *loop, uint64_t since_ns)
+{
+    if (since_ns == 0) {
+        return;
+    }
+    loop->ended_ns = bki_sys_monotonic_ns();
+    bki_stats_add_lag(&loop->stats, loop->ended_ns - since_ns);
 }
 
 static void
@@ -159,12 +172,7 @@ run_turn(bk_loop *loop)
     assert(bki_list_is_empty(&loop->batch));
     bki_list_splice_front(&loop->batch, &loop->ready);
     bki_ready_run(loop);
-    if (loop->has_slept) {
-        since_ns = loop->woken_ns;
-    }
-    if (since_ns != 0) {
-        bki_stats_add_lag(&loop->stats, bki_sys_monotonic_ns() - since_ns);
-    }
+    measure_lag(loop, loop->has_slept ? loop->woken_ns : since_ns);
 }
 
 /* Before the first turn: a break belongs to a run. */
@@ -182,6 +190,7 @@ begin_run(bk_loop *loop)
     }
     loop->is_breaking = false;
     loop->break_code = 0;
+    loop->ended_ns = 0;
     __atomic_store_n(&loop->thread, bki_sys_thread_id(), __ATOMIC_RELEASE);
     bki_stats_run_begin(loop);
     return 0;
