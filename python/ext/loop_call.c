@@ -81,12 +81,12 @@ parse_call(LoopObject *self, PyObject *const *args, Py_ssize_t nargs,
 
     if (nargs >= named && kwnames == NULL) {
         values[0] = args[0];
-        values[1] = args[named - 1];
+        values[named - 1] = args[named - 1];
     }
     else if (nargs >= named && PyTuple_GET_SIZE(kwnames) == 1 &&
              PyTuple_GET_ITEM(kwnames, 0) == self->state->str_context) {
         values[0] = args[0];
-        values[1] = args[named - 1];
+        values[named - 1] = args[named - 1];
         values[named] = args[nargs];
     }
     else if (bkpy_parse(args, nargs, kwnames, spec, values) < 0) {
