@@ -7,11 +7,17 @@ loop (which asks the default policy, as long as there are policies), or they
 ask IsolatedAsyncioTestCase and asyncio.run, which ask asyncio. All of these
 names are replaced in the process before a test module is imported; the test
 classes then run unmodified.
+
+Some tests catch what a loop logs by replacing asyncio.base_events.logger. The
+logger itself is therefore led to whatever stands at that name.
 """
 
 import asyncio
 import importlib
-from asyncio import events, unix_events
+from asyncio import base_events, events, unix_events
+from asyncio.log import logger
+
+LOG_METHODS = ("critical", "error", "exception", "warning", "info", "debug")
 
 
 class Subject:
@@ -52,6 +58,8 @@ def install(subject):
     if not _install_policy(subject):
         asyncio.new_event_loop = subject.new_event_loop
         events.new_event_loop = subject.new_event_loop
+    for name in LOG_METHODS:
+        setattr(logger, name, _follow_replaced_logger(name))
 
 
 def _install_policy(subject):
@@ -67,3 +75,14 @@ def _install_policy(subject):
         asyncio.DefaultEventLoopPolicy = subject.policy_class
         return True
     return False
+
+
+def _follow_replaced_logger(name):
+    original = getattr(logger, name)
+
+    def method(*args, **kwargs):
+        current = base_events.logger
+        target = original if current is logger else getattr(current, name)
+        return target(*args, **kwargs)
+
+    return method
