@@ -92,10 +92,10 @@ def pytest_collection_modifyitems(config, items):
 def skip_reason(item, oracle):
     since = item.get_closest_marker("since")
     if since is not None and sys.version_info < since.args:
-        return "needs Python %d.%d" % since.args
+        return "needs Python " + ".".join(map(str, since.args))
     before = item.get_closest_marker("before")
     if before is not None and sys.version_info >= before.args:
-        return "only before Python %d.%d" % before.args
+        return "only before Python " + ".".join(map(str, before.args))
     if not oracle:
         return None
     only = item.get_closest_marker("becket_only")

@@ -109,6 +109,7 @@ EXPECTED = (
     AssertionError,
 )
 
+
 def arguments(rng, count):
     pool = values()
     return [rng.choice(pool) for _ in range(count)]
@@ -123,8 +124,12 @@ def test_random_arguments(new_loop, name, errors):
     loop = new_loop()
     for _ in range(150):
         given = arguments(rng, rng.randrange(4))
-        if name in ("add_reader", "add_writer", "remove_reader",
-                    "remove_writer") and given[:1] in ([0], [True]):
+        if name in (
+            "add_reader",
+            "add_writer",
+            "remove_reader",
+            "remove_writer",
+        ) and given[:1] in ([0], [True]):
             continue
         try:
             result = getattr(loop, name)(*given)

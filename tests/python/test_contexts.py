@@ -71,8 +71,8 @@ def test_context_at_registration_is_copied(loop, schedule):
 def test_context_none_means_a_copy(loop, schedule):
     seen = []
     in_new_context(
-        "here", lambda: schedule(lambda: seen.append(variable.get()),
-                                 context=None)
+        "here",
+        lambda: schedule(lambda: seen.append(variable.get()), context=None),
     )
     turns(loop, 2)
     assert seen == ["here"]

@@ -223,9 +223,7 @@ async def test_tls_arguments_without_tls(loop, name, value):
     with pytest.raises(
         ValueError, match=f"^{name} is only meaningful with ssl$"
     ):
-        await loop.create_connection(
-            Recorder, "127.0.0.1", 1, **{name: value}
-        )
+        await loop.create_connection(Recorder, "127.0.0.1", 1, **{name: value})
 
 
 @row("P1A-081")

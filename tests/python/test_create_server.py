@@ -104,9 +104,7 @@ async def test_all_interfaces(loop, host):
 
 @row("P1A-124")
 async def test_family(loop):
-    server = await loop.create_server(
-        Recorder, None, 0, family=socket.AF_INET
-    )
+    server = await loop.create_server(Recorder, None, 0, family=socket.AF_INET)
     assert [s.family for s in server.sockets] == [socket.AF_INET]
     await close(server)
     with pytest.raises(OSError):
@@ -244,8 +242,8 @@ async def test_tls_arguments_without_tls(loop, name):
 
 @row("P1A-130")
 @pytest.mark.parametrize(
-    "given, wanted", [({}, 1), ({"reuse_address": True}, 1),
-                      ({"reuse_address": False}, 0)]
+    "given, wanted",
+    [({}, 1), ({"reuse_address": True}, 1), ({"reuse_address": False}, 0)],
 )
 async def test_reuse_address(loop, given, wanted):
     async with served(loop, Recorder, **given) as (server, _):
@@ -256,9 +254,7 @@ async def test_reuse_address(loop, given, wanted):
 async def test_reuse_port(loop):
     async with served(loop, Recorder, reuse_port=True) as (server, address):
         assert option(server.sockets[0], "SO_REUSEPORT") == 1
-        second = await loop.create_server(
-            Recorder, *address, reuse_port=True
-        )
+        second = await loop.create_server(Recorder, *address, reuse_port=True)
         assert second.sockets[0].getsockname() == address
         await close(second)
         with pytest.raises(OSError):

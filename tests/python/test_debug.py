@@ -208,7 +208,9 @@ def test_slow_callback(debug, log):
     debug.call_soon(slow, "argument")
     turn(debug)
     (text,) = messages(log, logging.WARNING)
-    assert text.startswith("Executing <Handle test_slow_callback.<locals>.slow")
+    assert text.startswith(
+        "Executing <Handle test_slow_callback.<locals>.slow"
+    )
     assert "('argument')" in text
     assert " took 0.0" in text
     assert text.endswith(" seconds")

@@ -87,7 +87,7 @@ def test_signal_handlers(own_poller, name):
     done = check(finish(process))
     assert first == "Event loop running forever, press Ctrl+C to interrupt.\n"
     assert re.fullmatch(
-        r"pid %d: send SIGINT or SIGTERM to exit\.\n" % process.pid, second
+        rf"pid {process.pid}: send SIGINT or SIGTERM to exit\.\n", second
     )
     assert done.stdout == f"got signal {name}: exit\n"
     assert done.stderr == ""

@@ -171,9 +171,8 @@ def test_exit_with_warnings_on(backend, state):
     options = ("-W", "always::ResourceWarning")
     done = check(run_code(backend, code, options=options))
     for line in done.stderr.splitlines():
-        assert (
-            "ResourceWarning" in line
-            or line.startswith(("  ", "Object allocated", "Exception ignored"))
+        assert "ResourceWarning" in line or line.startswith(
+            ("  ", "Object allocated", "Exception ignored")
         ), done.stderr
 
 

@@ -351,9 +351,7 @@ def interrupted_ways(loop, address, silent):
         with two:
             transport = None
             try:
-                transport, _ = await loop.create_connection(
-                    Recorder, sock=one
-                )
+                transport, _ = await loop.create_connection(Recorder, sock=one)
                 transport.write(bytes(1 << 20))
                 await asyncio.sleep(0.001)
             finally:

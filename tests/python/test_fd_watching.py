@@ -404,7 +404,7 @@ def test_many_fds(loop):
     pairs = [socket.socketpair() for _ in range(100)]
     calls = []
     try:
-        for number, (left, right) in enumerate(pairs):
+        for number, (left, _) in enumerate(pairs):
             loop.add_reader(left, calls.append, number)
         for _, right in pairs[::2]:
             right.send(b"x")

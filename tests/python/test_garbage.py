@@ -51,10 +51,10 @@ def test_unclosed_loop_with_everything(backend):
     loop = make_loop(backend)
     loop.set_exception_handler(lambda *_: None)
 
-    async def connect():
+    async def connect(loop):
         return await loop.create_connection(asyncio.Protocol, sock=ours)
 
-    made = loop.run_until_complete(connect())
+    made = loop.run_until_complete(connect(loop))
     loop.call_soon(print)
     loop.call_later(100, print)
     loop.call_soon_threadsafe(print)
@@ -231,9 +231,7 @@ def test_reference_counts_of_data_are_balanced(loop, run_main):
 
     async def exchange():
         ours, peer = tcp_pair()
-        transport, protocol = await loop.create_connection(
-            Recorder, sock=ours
-        )
+        transport, protocol = await loop.create_connection(Recorder, sock=ours)
         for _ in range(50):
             transport.write(data)
             transport.writelines([data, data])

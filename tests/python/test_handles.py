@@ -253,7 +253,8 @@ def test_repr_when_cancelled(loop):
 def test_repr_in_debug_mode_shows_arguments_and_origin(loop):
     loop.set_debug(True)
     partial = functools.partial(callback, 1, k=3)
-    handle = loop.call_soon(partial, "sec"); line = here()  # noqa: E702
+    line = here() + 1
+    handle = loop.call_soon(partial, "sec")
     text = repr(handle)
     assert "callback(1, k=3)('sec')" in text
     assert text.endswith(f" created at {__file__}:{line}>")

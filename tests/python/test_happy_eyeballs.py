@@ -52,9 +52,7 @@ def server():
 
 
 async def connect(loop, **kwargs):
-    return await loop.create_connection(
-        Recorder, "name.example", 80, **kwargs
-    )
+    return await loop.create_connection(Recorder, "name.example", 80, **kwargs)
 
 
 async def finish(transport):

@@ -140,9 +140,7 @@ async def test_server_closed_in_data_received(loop):
     server = await loop.create_server(
         lambda: made.append(Closing()) or made[-1], "127.0.0.1", 0
     )
-    with socket.create_connection(
-        server.sockets[0].getsockname(), 10
-    ) as peer:
+    with socket.create_connection(server.sockets[0].getsockname(), 10) as peer:
         peer.send(b"x")
         while not made or not made[0].data:
             await asyncio.sleep(0)

@@ -10,8 +10,8 @@ import weakref
 
 import pytest
 
-from support.loops import PY313, turn
 from support.leaks import join_all, spawn
+from support.loops import PY313, turn
 
 row = pytest.mark.row
 
@@ -488,9 +488,7 @@ def test_loops_in_threads_do_not_disturb_each_other(new_loop):
         await asyncio.sleep(0.01)
         counts[id(loop)] = total
 
-    threads = [
-        spawn(loop.run_until_complete, work(loop)) for loop in loops
-    ]
+    threads = [spawn(loop.run_until_complete, work(loop)) for loop in loops]
     join_all(threads)
     assert sorted(counts.values()) == [200] * 4
 

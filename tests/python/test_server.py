@@ -431,9 +431,7 @@ async def test_close_while_connections_wait(loop):
     """Connections that the kernel has, the loop not yet, are dropped."""
     clients = Clients(loop)
     server = await clients.start()
-    socks = [
-        socket.create_connection(clients.address, 10) for _ in range(5)
-    ]
+    socks = [socket.create_connection(clients.address, 10) for _ in range(5)]
     server.close()
     await server.wait_closed()
     await spin(2)

@@ -60,7 +60,9 @@ def test_signature(backend, name):
         mine = ours[parameter.name]
         assert mine.kind == parameter.kind, f"{name}: {mine} is not like it"
         assert mine.default == parameter.default, f"{name}: {mine}"
-    ordered = [p.name for p in theirs.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    ordered = [
+        p.name for p in theirs.values() if p.kind is p.POSITIONAL_OR_KEYWORD
+    ]
     assert [n for n in ours if n in ordered] == ordered
     for extra in set(ours) - set(theirs):
         assert ours[extra].default is not inspect.Parameter.empty or (

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """sock_recv, sock_recv_into, sock_sendall, and the datagram ones."""
 
-import asyncio
 import array
+import asyncio
 import inspect
 import socket
 from unittest import mock

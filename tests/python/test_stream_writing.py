@@ -460,9 +460,7 @@ async def test_write_in_connection_lost_is_dropped(loop):
 def test_write_while_the_loop_does_not_run(loop, run_main):
     async def connect():
         ours, peer = tcp_pair()
-        transport, protocol = await loop.create_connection(
-            Recorder, sock=ours
-        )
+        transport, protocol = await loop.create_connection(Recorder, sock=ours)
         return transport, protocol, peer
 
     transport, protocol, peer = run_main(connect())

@@ -39,7 +39,7 @@ def native_threads():
 
 
 def wait_for_threads(count, wait=5.0):
-    """Wait until at most count threads are left; returns how many there are."""
+    """Wait until at most count threads are left; returns how many are."""
     deadline = time.monotonic() + wait
     while native_threads() > count and time.monotonic() < deadline:
         time.sleep(0.01)

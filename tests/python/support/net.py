@@ -30,6 +30,12 @@ def listener(host="127.0.0.1", backlog=16, family=socket.AF_INET):
     return sock
 
 
+def url_of(address):
+    """The http URL of a socket's address."""
+    host, port = address[:2]
+    return f"http://{host}:{port}"
+
+
 def closed_port(host="127.0.0.1"):
     """A port that nobody listens on."""
     with socket.socket() as sock:
