@@ -74,7 +74,7 @@ def test_it_is_a_coroutine(loop):
 @pytest.mark.parametrize(
     "args",
     [(1, 80), (object(), 80), ("localhost", 1.5), ("localhost", [80])],
-    ids=repr,
+    ids=["int host", "object host", "float port", "list port"],
 )
 async def test_wrong_types(loop, args):
     with pytest.raises((TypeError, OSError)) as reference:
