@@ -126,11 +126,22 @@ vacate(struct bki_readiness *r, bk_io *io)
     io->_slot = -1;
 }
 
-/* The fd has gone behind our back: no more events, whatever is queued. */
+/* Give up the number and have the poller forget it. Safe also when the fd has
+ * gone and the number is another file's: whoever of ours has registered that
+ * has taken the slot over, and the poller is told by nobody else. */
 static void
-lose(struct bki_readiness *r, bk_io *io)
+drop(struct bki_readiness *r, bk_io *io)
 {
+    if (io->_is_added) {
+        tell_remove(r, io->_slot);
+    }
     vacate(r, io);
+}
+
+/* Want nothing any more; whatever is queued is forgotten. */
+static void
+forget_interest(bk_io *io)
+{
     io->_interest = 0;
     unqueue(io, BK_READABLE | BK_WRITABLE);
 }
@@ -202,7 +213,8 @@ enroll(struct bki_readiness *r, bk_io *io, int fd)
         return e;
     }
     if (r->slots[fd].occupant != NULL) {
-        lose(r, r->slots[fd].occupant);
+        forget_interest(r->slots[fd].occupant);
+        vacate(r, r->slots[fd].occupant);
     }
     r->slots[fd].occupant = io;
     r->slots[fd].generation = generation;
@@ -264,22 +276,15 @@ update(struct bki_readiness *r, bk_io *io)
     return e;
 }
 
-/* Not for want of memory: the fd is not what it was. */
-static bool
-is_gone(int code)
-{
-    return code != -ENOMEM && code != -ENOSPC && code != -ECHILD;
-}
-
 /* Tell the poller at once about an io whose number somebody else may have
- * closed. */
+ * closed. After a failure it has a slot only if the poller has it as before. */
 static int
 update_now(struct bki_readiness *r, bk_io *io, int fd)
 {
     int e;
 
     if (io->_slot >= 0 && io->_slot != fd) {
-        vacate(r, io);
+        drop(r, io);
     }
     if (fd < 0) {
         return -EBADF;
@@ -288,8 +293,8 @@ update_now(struct bki_readiness *r, bk_io *io, int fd)
         return enroll(r, io, fd);
     }
     e = update(r, io);
-    if (e < 0 && is_gone(e)) {
-        vacate(r, io);
+    if (e < 0 && (!io->_is_added || e == -EBADF)) {
+        drop(r, io);
     }
     return e;
 }
@@ -346,7 +351,7 @@ unwant_now(struct bki_readiness *r, bk_io *io)
     }
     e = update_now(r, io, bki_io_fileno(io));
     if (io->_slot < 0) {
-        lose(r, io);
+        forget_interest(io);
     }
     else if (e < 0) {
         mark_stale(r, io);
@@ -388,7 +393,7 @@ bki_registry_watch(bk_io *io, unsigned events)
     io->_interest = (uint8_t)events;
     e = update_now(r, io, bki_io_fileno(io));
     if (io->_slot < 0) {
-        lose(r, io);
+        forget_interest(io);
         return e;
     }
     if (e < 0) {
@@ -402,17 +407,21 @@ bki_registry_watch(bk_io *io, unsigned events)
 void
 bki_registry_leave(bk_io *io)
 {
-    struct bki_readiness *r = bki_readiness_of(io);
+    forget_interest(io);
+    drop(bki_readiness_of(io), io);
+}
 
-    io->_interest = 0;
-    unqueue(io, BK_READABLE | BK_WRITABLE);
-    if (io->_slot < 0) {
-        return;
+/* What was ours when the change was made may have a socket object since, and
+ * that may have been closed. */
+static int
+apply_one(struct bki_readiness *r, bk_io *io)
+{
+    if (io->_socket != NULL && !has_number(io)) {
+        drop(r, io);
+        forget_interest(io);
+        return 0;
     }
-    if (io->_is_added && (io->_is_borrowed || has_number(io))) {
-        tell_remove(r, io->_slot);
-    }
-    vacate(r, io);
+    return io->_interest == io->_registered ? 0 : update(r, io);
 }
 
 bool
@@ -425,12 +434,7 @@ bki_registry_apply(struct bki_readiness *r)
         bk_io *io = slot->occupant;
 
         slot->is_stale = false;
-        if (io != NULL && io->_socket != NULL && !has_number(io)) {
-            lose(r, io); /* ours until a socket object took over, and closed */
-            continue;
-        }
-        if (io == NULL || io->_interest == io->_registered ||
-            update(r, io) == 0) {
+        if (io == NULL || apply_one(r, io) == 0) {
             continue;
         }
         slot->is_stale = true;
@@ -468,12 +472,14 @@ bki_registry_rebuild(struct bki_readiness *r)
         }
         set_added(r, io, false);
         if (!io->_is_borrowed && !has_number(io)) {
-            lose(r, io);
+            vacate(r, io);
+            forget_interest(io);
             continue;
         }
         e = update(r, io);
-        if (e < 0 && is_gone(e) && io->_is_borrowed) {
-            lose(r, io);
+        if (e == -EBADF && io->_is_borrowed) {
+            vacate(r, io);
+            forget_interest(io);
         }
         else if (e < 0) {
             mark_stale(r, io);

@@ -132,7 +132,7 @@ poller_wait(void *self, uint64_t timeout_ns, bk_poller_event *events,
               timeout_ns == BK_TIME_NEVER ? NULL : &timeout, NULL) < 0) {
         return -errno;
     }
-    if (poller->foreign_fd >= 0) {
+    if (poller->foreign_fd != -1) {
         events[count++] = (bk_poller_event){
             .fd = poller->foreign_fd, .events = BK_READABLE | BK_WRITABLE};
     }

@@ -190,6 +190,30 @@ START_TEST(test_wakeups_are_no_events)
 }
 END_TEST
 
+/* Once it has woken, it sleeps as well as before. */
+START_TEST(test_sleep_after_a_wakeup)
+{
+    pthread_t thread;
+    uint64_t wakeups;
+    uint64_t turns;
+
+    do {
+        ck_assert_int_eq(pthread_create(&thread, NULL, wake_loop, NULL), 0);
+        support_run(loop);
+        ck_assert_int_eq(pthread_join(thread, NULL), 0);
+        bk_loop_get_stats(loop, &stats);
+    } while (stats.wakeups == 0 && stats.turns < 1000);
+    wakeups = stats.wakeups;
+    turns = stats.turns;
+    ck_assert_int_eq(bk_loop_call_later(loop, 5 * MS, support_stop, loop, NULL),
+                     0);
+    support_run(loop);
+    bk_loop_get_stats(loop, &stats);
+    ck_assert_uint_eq(stats.wakeups, wakeups);
+    ck_assert_uint_le(stats.turns - turns, 3);
+}
+END_TEST
+
 static void
 on_watch(bk_watch *watch, unsigned events)
 {
@@ -230,6 +254,7 @@ main(void)
     tcase_add_test(tcase, test_lag);
     tcase_add_test(tcase, test_lag_is_sampled);
     tcase_add_test(tcase, test_wakeups_are_no_events);
+    tcase_add_test(tcase, test_sleep_after_a_wakeup);
     tcase_add_test(tcase, test_events);
     suite_add_tcase(suite, tcase);
     return support_main(suite);

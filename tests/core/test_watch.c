@@ -193,6 +193,26 @@ START_TEST(test_withdrawing_inside_drops_the_other_direction)
 }
 END_TEST
 
+static void
+want_readable_only(struct look *look)
+{
+    look->code = bk_watch_set(&look->watch, BK_READABLE);
+}
+
+START_TEST(test_narrowing_inside_drops_the_other_direction)
+{
+    setup_loop(_i);
+    init(0, fds[0]);
+    looks[0].more = want_readable_only;
+    support_send(fds[1], "x");
+    set(0, BK_READABLE | BK_WRITABLE);
+    support_turns(loop, 2);
+    ck_assert_str_eq(support_log(), "aa");
+    set(0, 0);
+    teardown_loop();
+}
+END_TEST
+
 static bk_watch *heap_watch;
 
 static void
@@ -240,6 +260,41 @@ START_TEST(test_hang_up)
     support_turns(loop, 1);
     ck_assert_str_eq(support_log(), "aAaA");
     ck_assert_int_eq(close(others[0]), 0);
+    teardown_loop();
+}
+END_TEST
+
+/* The ends of a pipe hang up without being readable or writable. */
+START_TEST(test_hang_up_alone)
+{
+    char bytes[4096] = {0};
+    int ends[2];
+
+    setup_loop(_i);
+    ck_assert_int_eq(pipe2(ends, O_NONBLOCK | O_CLOEXEC), 0);
+    init(0, ends[0]);
+    ck_assert_int_eq(close(ends[1]), 0);
+    set(0, BK_READABLE);
+    support_turns(loop, 1);
+    ck_assert_str_eq(support_log(), "a");
+    set(0, 0);
+    ck_assert_int_eq(close(ends[0]), 0);
+
+    ck_assert_int_eq(pipe2(ends, O_NONBLOCK | O_CLOEXEC), 0);
+    while (write(ends[1], bytes, sizeof(bytes)) > 0) {
+    }
+    init(0, ends[1]);
+    set(0, BK_READABLE | BK_WRITABLE);
+    support_turns(loop, 1);
+    ck_assert_str_eq(support_log(), "a");
+    ck_assert_int_eq(close(ends[0]), 0);
+    support_turns(loop, 1);
+    ck_assert_str_eq(support_log(), "aaA");
+    set(0, BK_WRITABLE);
+    support_turns(loop, 1);
+    ck_assert_str_eq(support_log(), "aaAA");
+    set(0, 0);
+    ck_assert_int_eq(close(ends[1]), 0);
     teardown_loop();
 }
 END_TEST
@@ -404,6 +459,61 @@ START_TEST(test_an_entry_that_cannot_be_removed)
 }
 END_TEST
 
+static bk_watch late_watch;
+static int late_fds[2];
+
+static void
+on_late(bk_watch *watch, unsigned events)
+{
+    (void)watch;
+    (void)events;
+    support_note('l');
+}
+
+/* A signal handler, after the wait has found the fd: another file takes its
+ * number. */
+static int
+replace_before_linking(void *arg)
+{
+    (void)arg;
+    if (late_fds[0] >= 0 && bk_watch_get(&late_watch) == 0) {
+        int fd = bk_watch_fd(&looks[0].watch);
+
+        set(0, 0);
+        ck_assert_int_eq(dup3(late_fds[0], fd, O_CLOEXEC), fd);
+        ck_assert_int_eq(bk_watch_init(&late_watch, loop, fd, on_late), 0);
+        ck_assert_int_eq(bk_watch_set(&late_watch, BK_READABLE), 0);
+    }
+    return 0;
+}
+
+START_TEST(test_event_of_a_number_that_changed_hands)
+{
+    const bk_loop_hooks hooks = {.check_signals = replace_before_linking};
+    int others[2];
+
+    support_pair(fds);
+    loop = support_new_loop_with(_i, &hooks);
+    support_pair(others);
+    looks[0] = (struct look){.letter = 'a'};
+    late_fds[0] = -1;
+    init(0, others[0]);
+    set(0, BK_READABLE);
+    support_send(others[1], "x");
+    support_pair(late_fds);
+    support_turns(loop, 2);
+    ck_assert_str_eq(support_log(), "");
+    support_send(late_fds[1], "x");
+    support_turns(loop, 1);
+    ck_assert_str_eq(support_log(), "l");
+    ck_assert_int_eq(bk_watch_set(&late_watch, 0), 0);
+    support_close_pair(others);
+    support_close_pair(late_fds);
+    late_fds[0] = -1;
+    teardown_loop();
+}
+END_TEST
+
 /* Closed while its events are queued. */
 static void
 close_and_withdraw_other(struct look *look)
@@ -433,11 +543,20 @@ START_TEST(test_closed_while_queued)
 }
 END_TEST
 
-/* Numbers far apart, many of them. */
+static int ready_counts[40];
+static bk_watch watches[40];
+
+static void
+count_ready(bk_watch *watch, unsigned events)
+{
+    (void)events;
+    ready_counts[watch - watches]++;
+}
+
+/* Numbers far apart, many of them, that come and go. */
 START_TEST(test_many_fds)
 {
     enum { COUNT = 40 };
-    static bk_watch watches[COUNT];
     int pairs[COUNT][2];
     int high;
 
@@ -445,7 +564,7 @@ START_TEST(test_many_fds)
     for (int i = 0; i < COUNT; i++) {
         support_pair(pairs[i]);
         ck_assert_int_eq(
-            bk_watch_init(&watches[i], loop, pairs[i][0], free_on_ready), 0);
+            bk_watch_init(&watches[i], loop, pairs[i][0], count_ready), 0);
         ck_assert_int_eq(bk_watch_set(&watches[i], BK_READABLE), 0);
     }
     high = fcntl(fds[0], F_DUPFD_CLOEXEC, 900);
@@ -457,8 +576,19 @@ START_TEST(test_many_fds)
     for (int i = 0; i < COUNT; i += 2) {
         ck_assert_int_eq(bk_watch_set(&watches[i], 0), 0);
     }
+    for (int i = 3; i < COUNT; i += 4) {
+        ck_assert_int_eq(bk_watch_set(&watches[i], BK_WRITABLE), 0);
+    }
     support_turns(loop, 1);
     ck_assert_str_eq(support_log(), "AA");
+    for (int i = 0; i < COUNT; i++) {
+        ck_assert_int_eq(ready_counts[i], i % 4 == 3);
+        support_send(pairs[i][1], "x");
+    }
+    support_turns(loop, 1);
+    for (int i = 0; i < COUNT; i++) {
+        ck_assert_int_eq(ready_counts[i], i % 4 == 3 ? 2 : i % 2);
+    }
     for (int i = 0; i < COUNT; i++) {
         ck_assert_int_eq(bk_watch_set(&watches[i], 0), 0);
         support_close_pair(pairs[i]);
@@ -485,6 +615,9 @@ main(void)
     tcase_add_loop_test(every,
                         test_withdrawing_inside_drops_the_other_direction, 0,
                         SUPPORT_POLLERS);
+    tcase_add_loop_test(every, test_narrowing_inside_drops_the_other_direction,
+                        0, SUPPORT_POLLERS);
+    tcase_add_loop_test(every, test_hang_up_alone, 0, SUPPORT_POLLERS);
     tcase_add_loop_test(every, test_freed_inside, 0, SUPPORT_POLLERS);
     tcase_add_loop_test(every, test_hang_up, 0, SUPPORT_POLLERS);
     tcase_add_loop_test(every, test_errors, 0, SUPPORT_POLLERS);
@@ -492,6 +625,8 @@ main(void)
     tcase_add_loop_test(every, test_same_watch_on_a_reused_number, 0,
                         SUPPORT_POLLERS);
     tcase_add_loop_test(every, test_many_fds, 0, SUPPORT_POLLERS);
+    tcase_add_loop_test(every, test_event_of_a_number_that_changed_hands, 0,
+                        SUPPORT_POLLERS);
     suite_add_tcase(suite, every);
     tcase_add_test(epoll, test_regular_file);
     tcase_add_test(epoll, test_another_watch_on_a_reused_number);
