@@ -55,7 +55,7 @@ def deepest_block(body: str) -> int:
     """
     is_block: list[bool] = []
     deepest = 0
-    for match in re.finditer(r"(\S*)(\s*)([{}])", body):
+    for match in re.finditer(r"([^\s{}]*)(\s*)([{}])", body):
         word, space, brace = match.groups()
         if brace == "}":
             is_block.pop()
