@@ -12,7 +12,7 @@ loop_factory=becket.new_event_loop.
 from typing import TYPE_CHECKING, Any
 
 from becket import fork, versions
-from becket._core import __version__
+from becket._core import StreamTransport, __version__
 from becket.loops import SelectorEventLoop, new_event_loop
 from becket.runner import run
 from becket.server import Server
@@ -26,6 +26,7 @@ __all__ = [
     "LoopStats",
     "SelectorEventLoop",
     "Server",
+    "StreamTransport",
     "__version__",
     "install",
     "new_event_loop",

@@ -128,5 +128,7 @@ def _context_of(context: dict[str, Any]) -> contextvars.Context | None:
         source = context.get(key)
         if source is not None:
             get_context = getattr(source, "get_context", None)
-            return None if get_context is None else get_context()
+            home = None if get_context is None else get_context()
+            # A handle's may be whatever call_soon(context=) was given.
+            return home if isinstance(home, contextvars.Context) else None
     return None
