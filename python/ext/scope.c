@@ -112,12 +112,11 @@ callback_message(LoopObject *loop, PyObject *handle, PyObject **ret_text)
 }
 
 void
-bkpy_scope_report(bkpy_scope *scope, PyObject *owner, const PyMethodDef *name,
-                  PyObject *arg)
+bkpy_scope_report(LoopObject *loop, PyObject *owner, const PyMethodDef *name,
+                  PyObject *arg, PyObject *context)
 {
-    LoopObject *loop = scope->loop;
     PyObject *exc = PyErr_GetRaisedException();
-    PyObject *handle = new_shown_handle(loop, owner, name, arg, scope->context);
+    PyObject *handle = new_shown_handle(loop, owner, name, arg, context);
     PyObject *text = NULL;
     const char *message = NULL;
 

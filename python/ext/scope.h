@@ -30,9 +30,11 @@ void bkpy_scope_leave(bkpy_scope *scope, PyObject *owner,
                       const PyMethodDef *name);
 
 /* With an exception set, take it: report it as one of the callback
- * owner.name(arg); arg may be NULL. Call inside the scope. */
-void bkpy_scope_report(bkpy_scope *scope, PyObject *owner,
-                       const PyMethodDef *name, PyObject *arg);
+ * owner.name(arg), which ran in this context; arg may be NULL. Call outside of
+ * the scope, since the handler is called in the context. */
+void bkpy_scope_report(LoopObject *loop, PyObject *owner,
+                       const PyMethodDef *name, PyObject *arg,
+                       PyObject *context);
 
 /* KeyboardInterrupt or SystemExit is set. */
 bool bkpy_is_exit_set(void);

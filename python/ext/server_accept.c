@@ -202,20 +202,27 @@ report_exhausted(struct server_listener *listener, int error)
     Py_XDECREF(exc);
 }
 
+/* With an exception set, take it. */
 static void
-report_accept(struct server_listener *listener, int error)
+report_accept(ServerObject *self)
+{
+    bkpy_scope_report(self->loop, (PyObject *)self, &accept_connection, NULL,
+                      self->context);
+}
+
+static void
+fail_accept(struct server_listener *listener, int error)
 {
     ServerObject *self = listener->server;
     bkpy_scope scope;
 
-    bkpy_scope_enter(&scope, (PyObject *)self, self->loop, self->context);
-    if (is_exhausted(error)) {
-        report_exhausted(listener, error);
-    }
-    else {
+    if (!is_exhausted(error)) {
         bkpy_error_set(self->state, error);
-        bkpy_scope_report(&scope, (PyObject *)self, &accept_connection, NULL);
+        report_accept(self);
+        return;
     }
+    bkpy_scope_enter(&scope, (PyObject *)self, self->loop, self->context);
+    report_exhausted(listener, error);
     bkpy_scope_leave(&scope, (PyObject *)self, &accept_connection);
 }
 
@@ -242,16 +249,13 @@ bkpy_server_on_accept(bk_listener *core, int fd, const bk_address *peer)
 {
     struct server_listener *listener = (struct server_listener *)(void *)core;
     ServerObject *self = listener->server;
-    bkpy_scope scope;
 
     Py_INCREF(self);
     if (fd < 0) {
-        report_accept(listener, fd);
+        fail_accept(listener, fd);
     }
     else if (take_connection(self, fd, peer) < 0) {
-        bkpy_scope_enter(&scope, (PyObject *)self, self->loop, self->context);
-        bkpy_scope_report(&scope, (PyObject *)self, &accept_connection, NULL);
-        bkpy_scope_leave(&scope, (PyObject *)self, &accept_connection);
+        report_accept(self);
     }
     drop_after_callback(self);
 }

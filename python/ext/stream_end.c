@@ -158,16 +158,14 @@ report_raised(StreamTransportObject *self, LoopObject *loop)
 {
     PyObject *exc = self->raised;
     PyObject *arg = self->error == NULL ? Py_None : self->error;
-    bkpy_scope scope;
 
     if (exc == NULL) {
         return;
     }
     self->raised = NULL;
-    bkpy_scope_enter(&scope, (PyObject *)self, loop, self->context);
     PyErr_SetRaisedException(exc);
-    bkpy_scope_report(&scope, (PyObject *)self, &call_connection_lost, arg);
-    bkpy_scope_leave(&scope, (PyObject *)self, &call_connection_lost);
+    bkpy_scope_report(loop, (PyObject *)self, &call_connection_lost, arg,
+                      self->context);
 }
 
 static void

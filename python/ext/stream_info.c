@@ -264,12 +264,17 @@ bkpy_stream_repr(PyObject *op)
 {
     StreamTransportObject *self = StreamTransportObject_CAST(op);
     const char *stage = "";
+    PyObject *name = PyType_GetName(Py_TYPE(op));
     PyObject *io;
     PyObject *text;
 
+    if (name == NULL) {
+        return NULL;
+    }
     io = bkpy_stream_is_alive(self) ? describe_io(self)
                                     : PyUnicode_FromString("");
     if (io == NULL) {
+        Py_DECREF(name);
         return NULL;
     }
     if (self->loop == NULL) {
@@ -278,8 +283,8 @@ bkpy_stream_repr(PyObject *op)
     else if (self->is_closing) {
         stage = " closing";
     }
-    text = PyUnicode_FromFormat("<%s%s fd=%d%U>", Py_TYPE(op)->tp_name, stage,
-                                self->fd, io);
+    text = PyUnicode_FromFormat("<%U%s fd=%d%U>", name, stage, self->fd, io);
+    Py_DECREF(name);
     Py_DECREF(io);
     return text;
 }
@@ -416,6 +421,27 @@ get_true(PyObject *Py_UNUSED(op), void *Py_UNUSED(closure))
     Py_RETURN_TRUE;
 }
 
+/* loop.sendfile() looks at it: not yet. */
+static PyObject *
+get_sendfile_mode(PyObject *Py_UNUSED(op), void *Py_UNUSED(closure))
+{
+    PyObject *constants = PyImport_ImportModule("asyncio.constants");
+    PyObject *modes;
+    PyObject *mode;
+
+    if (constants == NULL) {
+        return NULL;
+    }
+    modes = PyObject_GetAttrString(constants, "_SendfileMode");
+    Py_DECREF(constants);
+    if (modes == NULL) {
+        return NULL;
+    }
+    mode = PyObject_GetAttrString(modes, "UNSUPPORTED");
+    Py_DECREF(modes);
+    return mode;
+}
+
 static PyObject *
 get_max_size(PyObject *Py_UNUSED(op), void *Py_UNUSED(closure))
 {
@@ -435,6 +461,7 @@ PyGetSetDef bkpy_stream_getset[] = {
     {"_eof", get_eof, NULL, NULL, NULL},
     {"_conn_lost", get_conn_lost, NULL, NULL, NULL},
     {"_start_tls_compatible", get_true, NULL, NULL, NULL},
+    {"_sendfile_compatible", get_sendfile_mode, NULL, NULL, NULL},
     {"max_size", get_max_size, NULL, NULL, NULL},
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},

@@ -29,12 +29,14 @@ BKPY_SHOWN_CALLBACK(write_ready, "_write_ready");
 static inline void
 enter(StreamTransportObject *self, bkpy_scope *scope, PyObject *context)
 {
+    self->reports++;
     bkpy_scope_enter(scope, (PyObject *)self, self->loop, context);
 }
 
 static inline void
 leave(StreamTransportObject *self, bkpy_scope *scope, const PyMethodDef *name)
 {
+    self->reports--;
     bkpy_scope_leave(scope, (PyObject *)self, name);
 }
 
@@ -412,9 +414,12 @@ static void
 on_pause_writing(bk_transport *Py_UNUSED(t), void *op)
 {
     StreamTransportObject *self = op;
-    PyObject *result =
-        bkpy_stream_call_protocol(self, self->state->str_pause_writing, NULL);
+    PyObject *result;
 
+    self->reports++;
+    result =
+        bkpy_stream_call_protocol(self, self->state->str_pause_writing, NULL);
+    self->reports--;
     if (result != NULL) {
         Py_DECREF(result);
     }
@@ -443,6 +448,15 @@ on_resume_writing(bk_transport *Py_UNUSED(t), void *op)
     leave(self, &scope, &write_ready);
 }
 
+/* Inside a callback of the core. */
+static void
+review_hold(StreamTransportObject *self)
+{
+    self->reports++;
+    bkpy_stream_review_hold(self);
+    self->reports--;
+}
+
 /* The kernel has not taken all: this write is what add_writer is called for in
  * asyncio. */
 static void
@@ -456,7 +470,7 @@ on_write_blocked(bk_transport *Py_UNUSED(t), void *op)
             PyErr_Clear();
         }
     }
-    bkpy_stream_review_hold(self);
+    review_hold(self);
 }
 
 static void
@@ -466,7 +480,7 @@ on_write_drained(bk_transport *Py_UNUSED(t), void *op)
     PyObject *context = self->write_context;
 
     self->write_context = NULL;
-    bkpy_stream_review_hold(self);
+    review_hold(self);
     Py_XDECREF(context);
 }
 
@@ -478,7 +492,7 @@ on_started(bk_transport *Py_UNUSED(t), void *op)
     StreamTransportObject *self = op;
 
     self->is_started = true;
-    bkpy_stream_review_hold(self);
+    review_hold(self);
 }
 
 /* --- the tables --- */

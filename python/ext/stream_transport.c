@@ -9,8 +9,9 @@
  * nothing, so a transport without anchor must be out of all of them, or be
  * released before it dies: dealloc does that.
  *
- * The anchor is let go from `later`, a node of its own in the ready queue.
- * There the core is not on the stack, so the transport may die at once.
+ * The core may look at a transport after a callback of ours, so while one is
+ * open (self->reports) the anchor is let go from `later`, a node of its own in
+ * the ready queue.
  *
  * Who closes the fd: the core, or the socket object as soon as there is one
  * (given at the start, or made for get_extra_info('socket')).
@@ -189,7 +190,13 @@ bkpy_stream_review_hold(StreamTransportObject *self)
             bkpy_anchor_hold(self->loop, &self->anchor, (PyObject *)self);
         }
     }
-    else if (self->anchor.owner != NULL && bkpy_stream_is_alive(self)) {
+    else if (self->anchor.owner == NULL || !bkpy_stream_is_alive(self)) {
+        return;
+    }
+    else if (self->reports == 0 && self->waiter == NULL) {
+        bkpy_anchor_drop(&self->anchor);
+    }
+    else {
         /* -EBUSY: it is on its way already. */
         (void)bk_loop_schedule(self->loop->core, &self->later);
     }

@@ -47,7 +47,8 @@ typedef struct StreamTransportObject {
     bk_handle later;    /* wakes waiter; drops the anchor; server.c's accept */
     bk_transport core;
     uint32_t read_bytes; /* size of the next landing; 0: the loop's scratch */
-    uint32_t calls;      /* how many calls of the user into core are open */
+    uint32_t calls;      /* how many calls of the user into core are open, */
+    uint32_t reports;    /* and how many of the core to us */
     unsigned conn_lost;  /* 1 once lost, then counts the writes dropped */
     int fd;              /* as a number to show, also after the close */
     bool is_started;     /* reading has begun, or would have */
@@ -101,8 +102,8 @@ int bkpy_stream_set_protocol(StreamTransportObject *self, PyObject *protocol);
 /* The loop holds a transport as long as it may still call it: CPython's loop
  * does through its selector and its ready queue. So not while reading is
  * paused (or has met the end) and nothing is left to send; then only its
- * users hold it. Call after every change of this. Holding is at once, letting
- * go in the next turn, when the core is not on the stack. */
+ * users hold it. Call after every change of this. Holding is at once; letting
+ * go as well, unless the core is on the stack: then it is in the next turn. */
 void bkpy_stream_review_hold(StreamTransportObject *self);
 
 /* End at once, calling nothing: withdraw from loop and server. */
