@@ -67,7 +67,8 @@ def interleave(infos: list[AddrInfo], first_count: int) -> list[AddrInfo]:
 
 def _port_number(port: Any) -> int | None:
     """The port as a number, or None for the name of a service."""
-    if port is None or port in ("", b""):
+    # Not compared with str and bytes at once: that warns under -b.
+    if port is None or (isinstance(port, (str, bytes)) and not port):
         return 0
     try:
         return int(port)
