@@ -61,18 +61,18 @@ SUBINTERPRETERS = """
     except ImportError:
         import _xxsubinterpreters as interpreters
 
-    code = '''
-import asyncio
-try:
-    from support.loops import loop_from_environment
-    loop = loop_from_environment()
-except ImportError as exc:
-    # A module may refuse subinterpreters, if it says so.
-    assert "interpreter" in str(exc), exc
-else:
-    loop.run_until_complete(asyncio.sleep(0.001))
-    loop.close()
-'''
+    code = '''if True:
+        import asyncio
+        try:
+            from support.loops import loop_from_environment
+            loop = loop_from_environment()
+        except ImportError as exc:
+            # A module may refuse subinterpreters, if it says so.
+            assert "interpreter" in str(exc), exc
+        else:
+            loop.run_until_complete(asyncio.sleep(0.001))
+            loop.close()
+    '''
     import asyncio
     from support.loops import loop_from_environment
 

@@ -372,7 +372,7 @@ def test_stats_of_the_lag(loop):
     async def work():
         for _ in range(20):
             await asyncio.sleep(0.001)
-        loop.call_soon(time.sleep, 0.03)
+        loop.call_later(0.005, time.sleep, 0.03)
         await asyncio.sleep(0.05)
 
     loop.run_until_complete(work())
