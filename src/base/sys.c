@@ -206,6 +206,13 @@ bki_sys_set_nonblocking(int fd)
 }
 
 int
+bki_sys_check_open(int fd)
+{
+    FAULT_POINT(BKI_SYS_FCNTL);
+    return fcntl(fd, F_GETFD) < 0 ? -errno : 0;
+}
+
+int
 bki_sys_socket(int family, int type, int protocol)
 {
     FAULT_POINT(BKI_SYS_SOCKET);

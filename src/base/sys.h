@@ -38,6 +38,7 @@ ssize_t bki_sys_read(int fd, void *buf, size_t len);
 ssize_t bki_sys_write(int fd, const void *buf, size_t len);
 int bki_sys_close(int fd);
 int bki_sys_set_nonblocking(int fd);
+int bki_sys_check_open(int fd); /* 0 or -EBADF */
 
 /* Sockets. What makes an fd makes it CLOEXEC and NONBLOCK; what
  * receives or sends never waits, also on a blocking fd, and never raises

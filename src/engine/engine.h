@@ -37,9 +37,10 @@ struct bki_io_ops {
      * negative code: the owner has dealt with it; nothing is received. */
     int (*on_alloc)(bk_io *io, void **ret_buf, size_t *ret_len);
 
-    /* Follows each on_alloc that gave a buffer (return 0). n > 0: bytes received, BK_EOF,
-     * -EAGAIN: nothing there after all (the buffer is free again), else the
-     * failure. After BK_EOF and failures the owner calls read_stop or close. */
+    /* Follows each on_alloc that gave a buffer (return 0). n > 0: bytes
+     * received, BK_EOF, -EAGAIN: nothing there after all (the buffer is free
+     * again), else the failure. After BK_EOF and failures the owner calls
+     * read_stop or close. */
     void (*on_read)(bk_io *io, ssize_t n);
 
     /* After a write that was not taken whole: more can be written. */

@@ -2,8 +2,8 @@
  *
  * SPDX-License-Identifier: MIT
  *
- * What it reports is checked here, and whose fd it is where the events are
- * linked: it may run any code.
+ * It may run any code, and report any fd: whose it is is looked up where the
+ * events are linked, as for all pollers.
  */
 #include <assert.h>
 #include <errno.h>
@@ -55,8 +55,6 @@ external_remove(struct bki_poller *poller, int fd)
     return external->ops->remove(external->self, fd);
 }
 
-/* A poller may report fds that it has of somebody else, and more than it was
- * given room for is not possible. */
 static int
 external_wait(struct bki_poller *poller, uint64_t timeout_ns, bk_loop *hooks,
               struct bki_poller_event *events, size_t capacity)
@@ -65,25 +63,18 @@ external_wait(struct bki_poller *poller, uint64_t timeout_ns, bk_loop *hooks,
     size_t room = capacity < EVENTS_MAX ? capacity : EVENTS_MAX;
     int found =
         external->ops->wait(external->self, timeout_ns, external->events, room);
-    int count = 0;
 
     (void)hooks; /* it gives up the embedder's lock by itself */
-    if (found < 0) {
-        return found;
-    }
-    if ((size_t)found > room) {
+    if (found > (int)room) {
         return -EINVAL;
     }
     for (int i = 0; i < found; i++) {
-        if (external->events[i].fd < 0) {
-            continue;
-        }
-        events[count++] = (struct bki_poller_event){
+        events[i] = (struct bki_poller_event){
             .fd = external->events[i].fd,
             .events = external->events[i].events,
         };
     }
-    return count;
+    return found;
 }
 
 static void

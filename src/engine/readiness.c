@@ -79,7 +79,7 @@ link_stale(struct bki_readiness *r)
     for (size_t i = 0; i < r->stale_count; i++) {
         bk_io *io = r->slots[r->stale_fds[i]].occupant;
 
-        if (io != NULL) {
+        if (io != NULL && io != &r->base.loop->wake) {
             queue_ready(r->base.loop, io, io->_interest);
         }
     }

@@ -35,6 +35,11 @@
 
 enum { SLOTS_MIN = 64 };
 
+/* A number from here on must be of an open fd, which the limit of the process
+ * bounds, before there is made room for it: a caller's mistake shall cost no
+ * more than 1 MiB. */
+enum { UNCHECKED_FDS = 1 << 16 };
+
 /* Whether the poller may be told. An external one may have run code that
  * closed the loop. */
 static int
@@ -69,14 +74,14 @@ tell_modify(struct bki_readiness *r, int fd, unsigned events,
     return r->poller->ops->modify(r->poller, fd, events, generation);
 }
 
-/* Nothing can be done about a failure: either the fd has gone, and its entry
- * with it, or the entry shows itself by events of nobody. */
-static void
+/* Most callers can do nothing about a failure: either the fd has gone, and its
+ * entry with it, or the entry shows itself by events of nobody. */
+static int
 tell_remove(struct bki_readiness *r, int fd)
 {
-    if (check_poller(r) == 0) {
-        (void)r->poller->ops->remove(r->poller, fd);
-    }
+    int e = check_poller(r);
+
+    return e < 0 ? e : r->poller->ops->remove(r->poller, fd);
 }
 
 static bool
@@ -133,7 +138,7 @@ static void
 drop(struct bki_readiness *r, bk_io *io)
 {
     if (io->_is_added) {
-        tell_remove(r, io->_slot);
+        (void)tell_remove(r, io->_slot);
     }
     vacate(r, io);
 }
@@ -155,6 +160,13 @@ grow_slots(struct bki_readiness *r, int fd)
 
     if ((size_t)fd < r->slots_count) {
         return 0;
+    }
+    if (fd >= UNCHECKED_FDS) {
+        int e = bki_sys_check_open(fd);
+
+        if (e < 0) {
+            return e;
+        }
     }
     while (count <= (size_t)fd) {
         count *= 2;
@@ -236,9 +248,6 @@ enroll_again(struct bki_readiness *r, bk_io *io)
     set_added(r, io, false);
     unqueue(io, BK_READABLE | BK_WRITABLE);
     e = tell_add(r, io->_slot, io->_interest, slot->generation + 1);
-    if (e == -EEXIST) {
-        e = tell_modify(r, io->_slot, io->_interest, slot->generation + 1);
-    }
     if (e < 0) {
         return e;
     }
@@ -257,7 +266,7 @@ update(struct bki_readiness *r, bk_io *io)
     assert(io->_slot >= 0);
     if (io->_interest == 0 && !r->poller->ops->can_watch_nothing) {
         if (io->_is_added) {
-            tell_remove(r, io->_slot);
+            (void)tell_remove(r, io->_slot);
             set_added(r, io, false);
         }
         return 0;
@@ -449,8 +458,7 @@ bki_registry_silence(bk_io *io)
 {
     struct bki_readiness *r = bki_readiness_of(io);
 
-    if (io->_is_added) {
-        tell_remove(r, io->_slot);
+    if (io->_is_added && tell_remove(r, io->_slot) != -ENOMEM) {
         set_added(r, io, false);
     }
 }

@@ -330,6 +330,16 @@ START_TEST(test_errors)
 }
 END_TEST
 
+/* A number that cannot be an fd costs no memory. */
+START_TEST(test_huge_number)
+{
+    setup_loop(SUPPORT_EPOLL);
+    init(0, INT32_MAX);
+    ck_assert_int_eq(bk_watch_set(&looks[0].watch, BK_READABLE), -EBADF);
+    teardown_loop();
+}
+END_TEST
+
 /* Regular files cannot be polled by epoll. */
 START_TEST(test_regular_file)
 {
@@ -342,6 +352,30 @@ START_TEST(test_regular_file)
     ck_assert_int_eq(bk_watch_set(&looks[0].watch, BK_READABLE), -EPERM);
     ck_assert_uint_eq(bk_watch_get(&looks[0].watch), 0);
     ck_assert_int_eq(close(fd), 0);
+    teardown_loop();
+}
+END_TEST
+
+/* The poller says that the fd has gone. */
+START_TEST(test_set_after_the_fd_was_closed)
+{
+    int others[2];
+    int fd;
+
+    setup_loop(SUPPORT_EPOLL);
+    support_pair(others);
+    fd = others[0];
+    init(0, fd);
+    set(0, BK_READABLE);
+    ck_assert_int_eq(close(fd), 0);
+    ck_assert_int_eq(bk_watch_set(&looks[0].watch, BK_WRITABLE), -EBADF);
+    ck_assert_uint_eq(bk_watch_get(&looks[0].watch), 0);
+    ck_assert_int_eq(dup3(fds[0], fd, O_CLOEXEC), fd);
+    set(0, BK_WRITABLE);
+    support_turns(loop, 1);
+    ck_assert_str_eq(support_log(), "A");
+    set(0, 0);
+    support_close_pair(others);
     teardown_loop();
 }
 END_TEST
@@ -628,7 +662,9 @@ main(void)
     tcase_add_loop_test(every, test_event_of_a_number_that_changed_hands, 0,
                         SUPPORT_POLLERS);
     suite_add_tcase(suite, every);
+    tcase_add_test(epoll, test_huge_number);
     tcase_add_test(epoll, test_regular_file);
+    tcase_add_test(epoll, test_set_after_the_fd_was_closed);
     tcase_add_test(epoll, test_another_watch_on_a_reused_number);
     tcase_add_test(epoll, test_an_entry_that_cannot_be_removed);
     tcase_add_test(epoll, test_closed_while_queued);

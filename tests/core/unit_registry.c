@@ -370,6 +370,61 @@ START_TEST(test_refused_change)
 }
 END_TEST
 
+/* A direction that was refused is asked for again the next time. */
+START_TEST(test_refused_direction)
+{
+    ssize_t n;
+
+    setup_loop(SUPPORT_EPOLL);
+    borrow(0, fds[0]);
+    ck_assert_int_eq(ops()->read_start(&owners[0].io), 0);
+    bki_fault_arm_all(BKI_SYS_EPOLL_CTL, 1, -ENOMEM);
+    do {
+        n = write_some(&owners[0], 1 << 20);
+    } while (n > 0);
+    ck_assert(bki_fault_disarm());
+    ck_assert_int_eq(n, -ENOMEM);
+    drain(fds[1]);
+    support_turns(loop, 2);
+    ck_assert_int_eq(owners[0].writables, 0);
+    fill(&owners[0]);
+    drain(fds[1]);
+    support_turns(loop, 2);
+    ck_assert_int_eq(owners[0].writables, 1);
+    teardown_loop();
+}
+END_TEST
+
+/* A hang-up of a paused fd that cannot be taken out yet. */
+START_TEST(test_refused_removal)
+{
+    bk_loop_stats before;
+    bk_loop_stats after;
+
+    setup_loop(SUPPORT_EPOLL);
+    own(0, fds[0]);
+    ck_assert_int_eq(ops()->read_start(&owners[0].io), 0);
+    ops()->read_stop(&owners[0].io);
+    support_turns(loop, 1);
+    ck_assert_int_eq(close(fds[1]), 0);
+    fds[1] = -1;
+    bki_fault_arm_all(BKI_SYS_EPOLL_CTL, 1, -ENOMEM);
+    support_turns(loop, 5);
+    ck_assert(bki_fault_disarm());
+    support_turns(loop, 1);
+    bk_loop_get_stats(loop, &before);
+    ck_assert_int_eq(bk_loop_call_later(loop, 5 * MS, support_stop, loop, NULL),
+                     0);
+    support_run(loop);
+    bk_loop_get_stats(loop, &after);
+    ck_assert_uint_le(after.turns - before.turns, 3);
+    ck_assert_int_eq(ops()->read_start(&owners[0].io), 0);
+    support_turns(loop, 1);
+    ck_assert_int_eq(owners[0].read_n, BK_EOF);
+    teardown_loop();
+}
+END_TEST
+
 START_TEST(test_refused_registration)
 {
     struct sockaddr_in address;
@@ -404,6 +459,8 @@ add_faults(TCase *tcase)
     tcase_add_loop_test(tcase, test_busy_turns_without_io_make_no_call, 0,
                         SUPPORT_EXTERNAL);
     tcase_add_test(tcase, test_refused_change);
+    tcase_add_test(tcase, test_refused_direction);
+    tcase_add_test(tcase, test_refused_removal);
     tcase_add_test(tcase, test_refused_registration);
 }
 
