@@ -53,7 +53,7 @@ class ExceptionsMixin(LoopBase):
             for key in sorted(context)
             if key not in ("message", "exception")
         ]
-        logger.error("\n".join(lines), exc_info=context.get("exception"))
+        logger.error("\n".join(lines), exc_info=_exc_info(context))
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Give an error to the handler.
@@ -132,3 +132,11 @@ def _context_of(context: dict[str, Any]) -> contextvars.Context | None:
             # A handle's may be whatever call_soon(context=) was given.
             return home if isinstance(home, contextvars.Context) else None
     return None
+
+
+def _exc_info(context: dict[str, Any]) -> Any:
+    """The exception in the form in which asyncio gives it to the logger."""
+    exc = context.get("exception")
+    if exc is None:
+        return False
+    return type(exc), exc, exc.__traceback__
