@@ -27,10 +27,16 @@ class Deviation:
     kind: str
     reason: str
     patterns: list
+    exceptions: list  # patterns of tests that the entry does not mean
     matched: set = field(default_factory=set)  # patterns that met a test
 
     def matches(self, test_id):
-        for pattern in self.patterns:
+        return self._first_match(test_id, self.patterns) and not (
+            self._first_match(test_id, self.exceptions)
+        )
+
+    def _first_match(self, test_id, patterns):
+        for pattern in patterns:
             if fnmatch.fnmatchcase(test_id, pattern):
                 self.matched.add(pattern)
                 return True
@@ -57,7 +63,7 @@ class Expected:
         return [
             pattern
             for deviation in self.deviations
-            for pattern in deviation.patterns
+            for pattern in deviation.patterns + deviation.exceptions
             if pattern not in deviation.matched
         ]
 
@@ -77,14 +83,15 @@ def read(path, version_info=sys.version_info):
 
 
 def _parse(entry):
-    unknown = set(entry) - {"kind", "reason", "tests", "python"}
+    unknown = set(entry) - {"kind", "reason", "tests", "except", "python"}
     if unknown:
         raise ExpectedError(f"unknown keys {sorted(unknown)} in {entry}")
     if entry["kind"] not in KINDS:
         raise ExpectedError(f"kind {entry['kind']!r} is none of {KINDS}")
     if not entry["reason"].strip() or not entry["tests"]:
         raise ExpectedError(f"an entry needs a reason and tests: {entry}")
-    return Deviation(entry["kind"], entry["reason"], list(entry["tests"]))
+    tests, exceptions = entry["tests"], entry.get("except", [])
+    return Deviation(entry["kind"], entry["reason"], tests, exceptions)
 
 
 def _applies(conditions, version):

@@ -45,7 +45,7 @@ class Report:
     failures: list = field(default_factory=list)
     stale: list = field(default_factory=list)
     notes: list = field(default_factory=list)
-    tried: list = field(default_factory=list)  # listed as skip, yet passed
+    tried: list = field(default_factory=list)  # listed as skip, yet pass
 
     def add(self, file, result, deviation):
         """Count one result; return the word for it."""
@@ -69,7 +69,7 @@ class Report:
             )
         else:
             tally.deviations += 1
-            if result.outcome == "passed":
+            if result.outcome == "passed" and result.loops:
                 self.tried.append(result.id)
         return verdict
 
