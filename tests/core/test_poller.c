@@ -105,6 +105,13 @@ START_TEST(test_a_failing_wait_ends_the_run)
 }
 END_TEST
 
+START_TEST(test_more_events_than_there_is_room_for)
+{
+    support_external.wait_code = 1 << 20;
+    ck_assert_int_eq(bk_loop_run_forever(loop), -EINVAL);
+}
+END_TEST
+
 START_TEST(test_an_interrupted_wait_does_not)
 {
     support_external.wait_code = -EINTR;
@@ -235,6 +242,7 @@ main(void)
     tcase_add_test(tcase, test_waited_for_every_turn);
     tcase_add_test(tcase, test_timeouts);
     tcase_add_test(tcase, test_a_failing_wait_ends_the_run);
+    tcase_add_test(tcase, test_more_events_than_there_is_room_for);
     tcase_add_test(tcase, test_an_interrupted_wait_does_not);
     tcase_add_test(tcase, test_failing_changes);
     tcase_add_test(tcase, test_foreign_fds);
