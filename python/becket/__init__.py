@@ -11,7 +11,7 @@ loop_factory=becket.new_event_loop.
 
 from typing import TYPE_CHECKING, Any
 
-from becket import fork, versions
+from becket import versions
 from becket._core import StreamTransport, __version__
 from becket.loops import SelectorEventLoop, new_event_loop
 from becket.runner import run
@@ -37,8 +37,6 @@ _OF_POLICIES = ("EventLoopPolicy", "install")
 
 if not versions.HAS_POLICIES:
     __all__ = [name for name in __all__ if name not in _OF_POLICIES]
-
-fork.register()
 
 
 def __getattr__(name: str) -> Any:

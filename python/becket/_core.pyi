@@ -18,6 +18,8 @@ _TaskFactory: TypeAlias = Callable[..., asyncio.Future[Any]]
 
 __version__: str
 
+def _add_audit_hook() -> None: ...
+
 # isinstance() takes handles for asyncio.Handle and asyncio.TimerHandle.
 @disjoint_base
 class Handle:

@@ -5,6 +5,7 @@ import os
 import selectors
 import weakref
 
+from becket import fork
 from becket.connect import ConnectMixin
 from becket.debug import default_debug
 from becket.exceptions import ExceptionsMixin, logger
@@ -46,6 +47,7 @@ class SelectorEventLoop(
         self, backend: str | None, selector: selectors.BaseSelector | None
     ) -> None:
         """Construct: backend is one of _BACKENDS, or None for the best."""
+        fork.register()
         if selector is not None and _is_own_kind(selector):
             self._spare = selector
         super().__init__(

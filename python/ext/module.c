@@ -153,6 +153,7 @@ static int (*const setups[])(PyObject *module, bkpy_state *state) = {
     bkpy_sock_op_setup,
     bkpy_server_setup,
     bkpy_stream_transport_setup,
+    bkpy_audit_setup,
 };
 
 static int

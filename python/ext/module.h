@@ -142,5 +142,6 @@ int bkpy_stream_transport_setup(PyObject *module, bkpy_state *state);
 int bkpy_server_setup(PyObject *module, bkpy_state *state);
 int bkpy_sock_op_setup(PyObject *module, bkpy_state *state);
 int bkpy_socket_setup(PyObject *module, bkpy_state *state);
+int bkpy_audit_setup(PyObject *module, bkpy_state *state);
 
 #endif
