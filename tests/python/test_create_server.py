@@ -49,7 +49,7 @@ async def test_serves(loop):
     await close(server)
 
 
-@row("P1A-226", "P2D-013")
+@row("P1A-225", "P1A-226", "P2D-013")
 async def test_kind_of_the_server(loop):
     async with served(loop, Recorder) as (server, _):
         assert isinstance(server, asyncio.AbstractServer)
@@ -64,7 +64,7 @@ async def test_closed_server_refuses(loop):
         socket.create_connection(address, 10)
 
 
-@row("P1A-122")
+@row("P1A-122", "P1A-135")
 async def test_sequence_of_hosts(loop):
     hosts = ["127.0.0.1", "127.0.0.2", "127.0.0.1"]
     server = await loop.create_server(Recorder, hosts, 0)

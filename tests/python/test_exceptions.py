@@ -46,7 +46,7 @@ def test_handler_is_called_for_a_failing_callback(loop):
     assert set(context) == {"message", "exception", "handle"}
 
 
-@row("P1A-205")
+@row("P1A-204", "P1A-205")
 def test_the_loop_goes_on_after_a_failing_callback(loop, errors):
     ran = []
     loop.call_soon(fail)

@@ -281,6 +281,16 @@ def test_repr_of_a_cancelled_handle_in_debug_mode_is_kept(loop):
     turn(loop)
 
 
+@row("P2A-048", "P4A-009")
+def test_asyncios_own_handles_can_be_cancelled(loop):
+    """Handles that other code makes for the loop tell it of their end."""
+    handle = asyncio.TimerHandle(loop.time() + 1, callback, (), loop)
+    handle._scheduled = True
+    handle.cancel()
+    assert handle.cancelled()
+    turn(loop)
+
+
 def test_handles_can_be_put_in_sets(loop):
     handles = {loop.call_soon(callback) for _ in range(3)}
     assert len(handles) == 3

@@ -27,6 +27,7 @@ def test_version(becket):
     assert re.fullmatch(r"\d+\.\d+\.\d+.*", becket.__version__)
 
 
+@row("P1B-005", "P1B-010", "P1B-011")
 def test_public_names(becket):
     wanted = {"SelectorEventLoop", "new_event_loop", "run", "LoopStats"}
     if sys.version_info < (3, 16):
@@ -223,7 +224,7 @@ def test_policy(becket):
         made.close()
 
 
-@row("P1B-029")
+@row("P1B-022", "P1B-023", "P1B-029", "P2F-017")
 @pytest.mark.skipif(PY314, reason="policies are deprecated")
 def test_policy_without_a_loop(becket):
     policy = becket.EventLoopPolicy()
@@ -234,7 +235,7 @@ def test_policy_without_a_loop(becket):
         policy.set_event_loop("no loop")
 
 
-@row("P1B-004", "P1B-034")
+@row("P1B-004", "P1B-024", "P1B-033", "P1B-034")
 @pytest.mark.skipif(PY314, reason="policies are deprecated")
 @pytest.mark.one_poller
 def test_install(backend):

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from support.leaks import native_threads, wait_for_threads
 from support.loops import ORACLE
 from support.procs import check, run_code
 
@@ -289,8 +290,23 @@ async def test_debug_log_of_lookups(loop, caplog):
     assert any("localhost:80" in text for text in texts)
 
 
+@row("P3B-007")
+def test_threads_end_with_the_loop(new_loop):
+    before = native_threads()
+    loop = new_loop()
+
+    async def many():
+        await asyncio.gather(
+            *(loop.getaddrinfo("localhost", port) for port in range(1, 20))
+        )
+
+    loop.run_until_complete(many())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    assert wait_for_threads(before) <= before
+
+
 def test_repeated_use_keeps_the_number_of_threads_bounded(loop):
-    from support.leaks import native_threads
 
     async def many():
         await asyncio.gather(

@@ -9,6 +9,7 @@ import warnings
 
 import pytest
 
+from support.leaks import join_all, spawn
 from support.loops import PY312, PY313, loop_class, make_loop
 
 row = pytest.mark.row
@@ -133,13 +134,43 @@ def test_running_loop_functions(factory):
     assert asyncio._get_running_loop() is None
 
 
-@row("P1B-003", "P1B-026")
+@row("P1B-001", "P1B-002", "P1B-003", "P1B-026")
 def test_set_event_loop(loop):
     asyncio.set_event_loop(loop)
     try:
         assert asyncio.get_event_loop() is loop
     finally:
         asyncio.set_event_loop(None)
+
+
+@row("P2F-007")
+@pytest.mark.since(3, 13)
+def test_the_platforms_own_loop_is_left_alone(backend):
+    async def main():
+        return type(asyncio.get_running_loop())
+
+    assert asyncio.EventLoop is asyncio.SelectorEventLoop
+    with asyncio.Runner(loop_factory=asyncio.EventLoop) as runner:
+        assert runner.run(main()) is asyncio.SelectorEventLoop
+
+
+@row("P1B-025", "P2F-008")
+@pytest.mark.before(3, 14)
+def test_threads_without_a_loop(loop):
+    caught = []
+
+    def work():
+        try:
+            asyncio.get_event_loop()
+        except RuntimeError as exc:
+            caught.append(str(exc))
+        asyncio.set_event_loop(loop)
+        caught.append(asyncio.get_event_loop() is loop)
+        asyncio.set_event_loop(None)
+
+    join_all([spawn(work)])
+    assert caught[0].startswith("There is no current event loop in thread")
+    assert caught[1] is True
 
 
 @row("P2F-022", "P3B-004")

@@ -50,7 +50,7 @@ def test_stop_before_run_makes_one_pass(loop):
     assert ran == ["ready", "reader"]
 
 
-@row("P1A-010", "P4A-014")
+@row("P1A-010", "P1A-013", "P1A-019", "P4A-014")
 def test_stop_finishes_the_batch(loop):
     ran = []
     loop.call_soon(loop.stop)
@@ -187,7 +187,7 @@ def test_run_until_complete_logs_nothing_for_its_own_failing_task(
     assert errors == []
 
 
-@row("P4A-018")
+@row("P4A-017", "P4A-018")
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_run_until_complete_of_a_task_that_exits(loop, errors, kind):
     async def leave():

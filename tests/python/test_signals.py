@@ -2,6 +2,7 @@
 """add_signal_handler and remove_signal_handler."""
 
 import asyncio
+import functools
 import os
 import signal
 import socket
@@ -89,6 +90,18 @@ def test_signal_sent_between_runs(loop):
     assert seen == []
     turns(loop, 2)
     assert seen == [1]
+    loop.remove_signal_handler(signal.SIGUSR1)
+
+
+@row("P1A-192")
+def test_partial(loop):
+    seen = []
+    loop.add_signal_handler(
+        signal.SIGUSR1, functools.partial(seen.append, "partial")
+    )
+    send()
+    turns(loop, 2)
+    assert seen == ["partial"]
     loop.remove_signal_handler(signal.SIGUSR1)
 
 

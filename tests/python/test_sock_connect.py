@@ -31,7 +31,7 @@ def server():
         yield sock
 
 
-@row("P1A-164")
+@row("P1A-164", "P1A-166")
 async def test_connect(loop, client, server):
     address = server.getsockname()
     assert await loop.sock_connect(client, address) is None

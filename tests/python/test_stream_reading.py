@@ -272,7 +272,7 @@ async def test_half_open_spends_no_cpu(loop):
         assert time.process_time() - began < 0.05
 
 
-@row("P4E-004")
+@row("P4E-004", "P1A-217", "P1A-218")
 async def test_failing_data_received(loop, errors):
     class Failing(Recorder):
         def data_received(self, data):

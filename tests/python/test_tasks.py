@@ -12,14 +12,14 @@ from support.net import spin
 row = pytest.mark.row
 
 
-@row("P1A-056")
+@row("P1A-056", "P1A-057")
 def test_create_future(loop):
     future = loop.create_future()
     assert type(future) is asyncio.Future
     assert future.get_loop() is loop
 
 
-@row("P1A-058")
+@row("P1A-058", "P1A-059")
 def test_create_task(loop):
     started = []
 
@@ -297,6 +297,63 @@ async def test_gather_wait_and_shield(loop):
     assert await inner == 5
     found = [await f for f in asyncio.as_completed(map(value, (3, 1)))]
     assert found == [1, 3]
+
+
+@row("P2B-008", "P2B-013", "P2B-016")
+@pytest.mark.since(3, 12)
+async def test_tasks_made_by_hand(loop):
+    async def work():
+        return 5
+
+    eager = asyncio.Task(work(), loop=loop, eager_start=True, name="by hand")
+    assert eager.done() and eager.result() == 5
+    assert eager.get_name() == "by hand"
+    coroutine = work()
+    task = asyncio.Task(coroutine, loop=loop)
+    assert task.get_coro() is coroutine
+    assert task.get_context() is not None
+    task.set_name("renamed")
+    assert task.get_name() == "renamed"
+    assert await task == 5
+
+
+@row("P2B-010")
+def test_tasks_and_futures_in_python(loop):
+    """asyncio's own classes without their C halves work as well."""
+
+    def factory(loop, coro, **kwargs):
+        return asyncio.tasks._PyTask(coro, loop=loop, **kwargs)
+
+    async def child(number):
+        await asyncio.sleep(0.001 * number)
+        future = asyncio.futures._PyFuture(loop=loop)
+        loop.call_soon(future.set_result, number)
+        assert type(asyncio.current_task()) is asyncio.tasks._PyTask
+        return await future
+
+    async def main():
+        return await asyncio.gather(*map(child, range(5)))
+
+    loop.set_task_factory(factory)
+    try:
+        assert loop.run_until_complete(main()) == list(range(5))
+    finally:
+        loop.set_task_factory(None)
+
+
+@row("P2B-020")
+async def test_barrier(loop):
+    barrier = asyncio.Barrier(3)
+    order = []
+
+    async def wait(number):
+        await asyncio.sleep(0.001 * number)
+        order.append(("waits", number))
+        await barrier.wait()
+        order.append(("past", number))
+
+    await asyncio.gather(*map(wait, range(3)))
+    assert [what for what, _ in order] == ["waits"] * 3 + ["past"] * 3
 
 
 async def test_synchronization_primitives(loop):

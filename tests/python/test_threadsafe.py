@@ -121,6 +121,31 @@ def test_returns_a_handle_that_cancels(loop):
     assert ran == []
 
 
+@row("P2C-006")
+@pytest.mark.since(3, 14)
+def test_cancel_waits_for_the_running_callback(loop):
+    """From 3.14 on, who cancels from outside knows that it is over."""
+    started, order = threading.Event(), []
+
+    def callback():
+        started.set()
+        time.sleep(0.05)
+        order.append("callback")
+        loop.stop()
+
+    handle = loop.call_soon_threadsafe(callback)
+
+    def cancel():
+        started.wait(10)
+        handle.cancel()
+        order.append("cancelled")
+
+    thread = spawn(cancel)
+    loop.run_forever()
+    join_all([thread])
+    assert order == ["callback", "cancelled"]
+
+
 def test_cancel_from_the_sending_thread(loop):
     ran = []
 
