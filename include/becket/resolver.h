@@ -26,7 +26,8 @@ typedef void (*bk_getaddrinfo_cb)(bk_lookup *lookup, int error,
 
 /* host and service may be NULL as in getaddrinfo(3), hints too; all are
  * copied. *ret_lookup (may be NULL) is borrowed until the callback returns.
- * -ENOMEM, -EAGAIN (no thread can be had), -EBADF. Thread: loop. */
+ * -ENOMEM, -EAGAIN (no thread can be had, or 65536 lookups wait for one
+ * already), -EBADF. Thread: loop. */
 BK_API int bk_loop_getaddrinfo(bk_loop *loop, const char *host,
                                const char *service,
                                const struct addrinfo *hints,

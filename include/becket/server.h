@@ -19,7 +19,8 @@
 BK_BEGIN_DECLS
 
 /* fd >= 0: a new connection (CLOEXEC, NONBLOCK), taken by the callee; peer is
- * borrowed. fd < 0: the code of an accept that failed. After -EMFILE, -ENFILE,
+ * borrowed. fd < 0: the code of an accept that failed; that a peer gave up
+ * meanwhile (ECONNABORTED) is not told. After -EMFILE, -ENFILE,
  * -ENOBUFS and -ENOMEM accepting pauses by itself for a second, and nothing is
  * lost; after any other code it goes on. The listener may be closed from
  * inside. Thread: loop. */
@@ -88,7 +89,7 @@ BK_API int bk_loop_create_server(bk_loop *loop, const bk_protocol *protocol,
 BK_API void bk_server_close(bk_server *server);
 
 /* Close if need be and free; NULL is a no-op. Not from inside on_error or
- * protocol_factory. Thread: loop. */
+ * protocol_factory. Before or after bk_loop_free(). Thread: loop. */
 BK_API void bk_server_free(bk_server *server);
 
 /* The address of listening socket number index, -ENOENT past the last. */

@@ -147,8 +147,9 @@ BK_API int bk_transport_give_socket(bk_transport *transport,
 
 /* End at once, calling nothing: withdraw, drop the queue, close the fd (or the
  * socket object). For transports that nobody needs any more and for those of
- * a closed loop; the memory is the caller's afterwards. Idempotent.
- * Thread: loop. */
+ * a closed loop; the memory is the caller's afterwards, but inside one of the
+ * protocol's methods only from the loop's next callback on. Not for a transport
+ * that the library owns: abort that. Idempotent. Thread: loop. */
 BK_API void bk_transport_release(bk_transport *transport);
 
 /* Queue data. Nothing is reported here: failures of the connection arrive in

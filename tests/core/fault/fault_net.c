@@ -562,6 +562,66 @@ START_TEST(test_failing_shutdown_and_close_are_nobodys)
 }
 END_TEST
 
+/* The marks to the byte, with a kernel that takes what the test says. */
+START_TEST(test_water_marks_are_exact)
+{
+    begin();
+    begin_stream();
+    bki_fault_arm(BKI_SYS_SEND, 1, -EAGAIN);
+    ck_assert_int_eq(bk_transport_write(&recorder.transport, pattern, 65536),
+                     0);
+    ck_assert_int_eq(recorder.pauses, 0);
+    ck_assert_int_eq(bk_transport_write(&recorder.transport, "x", 1), 0);
+    ck_assert_int_eq(recorder.pauses, 1);
+    bki_fault_limit(BKI_SYS_SENDMSG, 65537 - 16385);
+    support_turns(loop, 1);
+    ck_assert_uint_eq(bk_transport_get_write_buffer_size(&recorder.transport),
+                      16385);
+    ck_assert_int_eq(recorder.resumes, 0);
+    bki_fault_limit(BKI_SYS_SENDMSG, 1);
+    support_turns(loop, 1);
+    ck_assert_uint_eq(bk_transport_get_write_buffer_size(&recorder.transport),
+                      16384);
+    ck_assert_int_eq(recorder.resumes, 1);
+    (void)bki_fault_disarm();
+    end_stream();
+}
+END_TEST
+
+static void
+echo_back(struct recorder *echoing, const void *data, size_t len)
+{
+    ck_assert_int_eq(bk_transport_write(&echoing->transport, data, len / 2), 0);
+    ck_assert_int_eq(bk_transport_write(&echoing->transport,
+                                        (const char *)data + len / 2,
+                                        len - len / 2),
+                     0);
+}
+
+/* A message costs one receive and one send; a connection is told to the poller
+ * once. */
+START_TEST(test_calls_per_message)
+{
+    char buf[10];
+
+    begin_stream();
+    recorder.on_data = echo_back;
+    bki_fault_arm(BKI_SYS_ANY, UINT32_MAX, 0);
+    for (int i = 0; i < 100; i++) {
+        send_all(fds[1], "0123456789", 10);
+        RUN_UNTIL(loop, recorder.received == 10 * (size_t)(i + 1));
+        ck_assert_uint_eq(recv_all(fds[1], buf, 10), 10);
+        ck_assert_mem_eq(buf, "0123456789", 10);
+    }
+    ck_assert_uint_eq(bki_fault_count(BKI_SYS_RECV), 100);
+    ck_assert_uint_eq(bki_fault_count(BKI_SYS_SEND), 100);
+    ck_assert_uint_eq(bki_fault_count(BKI_SYS_SENDMSG), 0);
+    ck_assert_uint_eq(bki_fault_count(BKI_SYS_EPOLL_CTL), 0);
+    (void)bki_fault_disarm();
+    end_stream();
+}
+END_TEST
+
 static void
 add_tests(TCase *tcase)
 {
@@ -580,6 +640,8 @@ add_tests(TCase *tcase)
     tcase_add_test(tcase, test_no_memory_for_the_scratch_buffer);
     tcase_add_test(tcase, test_failing_calls_of_a_stream_are_told);
     tcase_add_test(tcase, test_failing_shutdown_and_close_are_nobodys);
+    tcase_add_test(tcase, test_water_marks_are_exact);
+    tcase_add_test(tcase, test_calls_per_message);
 }
 
 #endif
