@@ -3,7 +3,7 @@ import asyncio
 import socket
 import sys
 from asyncio import AbstractEventLoop
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextvars import Context
 from socket import _Address, _RetAddress
 from types import TracebackType
@@ -189,10 +189,10 @@ class Loop:
         proto: int,
         flags: int,
         /,
-    ) -> Awaitable[list[tuple[int, int, int, str, tuple[Any, ...]]]]: ...
+    ) -> asyncio.Future[list[tuple[int, int, int, str, tuple[Any, ...]]]]: ...
     def _getnameinfo(
         self, sockaddr: tuple[Any, ...], flags: int, /
-    ) -> Awaitable[tuple[str, str]] | None: ...
+    ) -> asyncio.Future[tuple[str, str]] | None: ...
     def _make_stream_transport(
         self,
         sock: socket.socket,

@@ -6,6 +6,7 @@ the default executor.
 """
 
 import _socket
+import asyncio
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -70,8 +71,7 @@ class ResolveMixin(ExecutorMixin):
         if _is_current("getnameinfo", _GETNAMEINFO):
             lookup = self._getnameinfo(sockaddr, flags)
             if lookup is not None:
-                sys.audit("socket.getnameinfo", sockaddr)
-                return await lookup
+                return await _audited(lookup, sockaddr)
         return await self.run_in_executor(
             None, socket.getnameinfo, sockaddr, flags
         )
@@ -124,6 +124,18 @@ class ResolveMixin(ExecutorMixin):
         return await self.getaddrinfo(
             host, port, family=family, type=type, proto=proto, flags=flags
         )
+
+
+async def _audited(
+    lookup: asyncio.Future[tuple[str, str]], sockaddr: tuple[Any, ...]
+) -> tuple[str, str]:
+    """The lookup's result, unless an audit hook has something against it."""
+    try:
+        sys.audit("socket.getnameinfo", sockaddr)
+    except BaseException:
+        lookup.cancel()
+        raise
+    return await lookup
 
 
 def _is_current(name: str, genuine: tuple[object, object]) -> bool:
