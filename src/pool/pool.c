@@ -223,6 +223,7 @@ bki_pool_abandon(struct bki_pool *pool, void (*drop)(struct bki_job *job))
 
         unlink_job(pool, pool->head);
         assert(pool->head == next);
+        (void)next; /* read by the assert only */
     }
     pool->is_abandoned = true;
     is_last = pool->threads == 0;
