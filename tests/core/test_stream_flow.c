@@ -177,6 +177,39 @@ START_TEST(writing_and_closing_in_resume_writing)
 END_TEST
 
 static void
+write_more_on_resume(struct recorder *resumed)
+{
+    resumed->on_resume = NULL;
+    write_text("resumed");
+}
+
+/* asyncio sends inside that write, and then finds nothing left to wait for. */
+START_TEST(writing_in_resume_writing_when_closing)
+{
+    size_t given;
+    size_t got = 0;
+
+    begin(_i);
+    shrink_buffers(stream_fds[0]);
+    ck_assert_int_eq(bk_transport_set_write_buffer_limits(stream(), 100, 0), 0);
+    given = write_until_paused();
+    recorder.on_resume = write_more_on_resume;
+    recorder.buffer = malloc(BIG);
+    bk_transport_close(stream());
+    while (recorder.resumes == 0) {
+        got += recv_some(stream_fds[1], recorder.buffer + got, BIG - got);
+        support_turns(stream_loop, 1);
+    }
+    expect_log("pause resume lost:0 closed ");
+    got += recv_all(stream_fds[1], recorder.buffer + got, BIG - got);
+    ck_assert_uint_eq(got, given + 7);
+    ck_assert_mem_eq(recorder.buffer + given, "resumed", 7);
+    free(recorder.buffer);
+    end();
+}
+END_TEST
+
+static void
 abort_on_resume(struct recorder *resumed)
 {
     bk_transport_abort(&resumed->transport, -ETIMEDOUT);
@@ -229,6 +262,7 @@ add_flow(Suite *suite)
     ADD(flow, large_writes_arrive_whole);
     ADD(flow, closing_in_resume_writing_is_lost_once);
     ADD(flow, writing_and_closing_in_resume_writing);
+    ADD(flow, writing_in_resume_writing_when_closing);
     ADD(flow, aborting_in_resume_writing);
     ADD(flow, aborting_in_pause_writing);
 }
