@@ -33,8 +33,8 @@ typedef void (*bk_connect_cb)(bk_connector *connector, int error,
  * protocol. on_connect may be NULL when connection_made says enough, but then
  * nobody learns of a failure. *ret_connector (may be NULL) is borrowed until
  * on_connect returns. -EINVAL, -ENOMEM, -EBADF. Thread: loop. */
-BK_API int bk_loop_create_connection(bk_loop *loop,
-                                     const bk_protocol *protocol, void *self,
+BK_API int bk_loop_create_connection(bk_loop *loop, const bk_protocol *protocol,
+                                     void *self,
                                      const bk_connect_options *options,
                                      bk_connect_cb on_connect,
                                      bk_connector **ret_connector);

@@ -29,7 +29,7 @@ typedef void (*bk_accept_cb)(bk_listener *listener, int fd,
 
 struct bk_listener {
     bk_io _io;
-    bk_timer _retry;       /* resumes after a pause */
+    bk_timer _retry; /* resumes after a pause */
     bk_accept_cb _accept;
     int _accepts_max;      /* per readiness event */
     uint8_t _is_accepting; /* asked to accept; the pause does not change it */

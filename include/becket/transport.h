@@ -34,8 +34,8 @@ struct bk_protocol {
     void (*connection_made)(bk_transport *transport, void *self);
 
     /* len > 0 bytes, borrowed for the call. */
-    void (*data_received)(bk_transport *transport, const void *data,
-                          size_t len, void *self);
+    void (*data_received)(bk_transport *transport, const void *data, size_t len,
+                          void *self);
 
     /* Where to receive: return 1 and a buffer of at least one byte, lent
      * until buffer_updated, eof_received or connection_lost follows; or 0 to
@@ -62,8 +62,9 @@ struct bk_protocol {
     /* The kernel did not take all of a write (called from inside the write or
      * the flush): an embedder takes the context in which what comes of it
      * shall run, that is resume_writing, and a connection_closing outside of
-     * any call. Then: all has been sent. Strictly in turn; instead of the
-     * second, connection_closing may follow. The first may not write. */
+     * any call. Then: all has been sent. In turn, but what resume_writing
+     * writes after all was sent may be blocked again first, and instead of the
+     * second connection_closing may follow. The first may not write. */
     void (*write_blocked)(bk_transport *transport, void *self);
     void (*write_drained)(bk_transport *transport, void *self);
 
@@ -105,16 +106,16 @@ struct bk_transport {
     size_t _low_bytes;
     bk_address _peername; /* len 0: not yet asked for */
     bk_address _sockname;
-    int _error;         /* what connection_lost will tell */
-    uint8_t _state;     /* enum in src/net/internal.h */
+    int _error;     /* what connection_lost will tell */
+    uint8_t _state; /* enum in src/net/internal.h */
     uint8_t _is_read_paused;
     uint8_t _is_write_paused; /* pause_writing was called last */
     uint8_t _is_buffer_lent;  /* the receive goes to get_buffer()'s buffer */
-    uint8_t _is_eof_asked; /* write_eof */
-    uint8_t _is_blocked;   /* the kernel takes no more for now */
+    uint8_t _is_eof_asked;    /* write_eof */
+    uint8_t _is_blocked;      /* the kernel takes no more for now */
     uint8_t _is_blocked_told; /* write_blocked was called last */
-    uint8_t _is_flushing;  /* in the loop's list of streams to flush */
-    uint8_t _is_owned;     /* the library allocated it */
+    uint8_t _is_flushing;     /* in the loop's list of streams to flush */
+    uint8_t _is_owned;        /* the library allocated it */
     uint32_t _cork_depth;
 };
 
