@@ -138,7 +138,6 @@ def run(loop, coroutine, limit=COROUTINE_LIMIT):
 def no_leaked_fds():
     before = open_fds()
     yield
-    gc.collect()
     leaked = leaked_fds(before)
     assert not leaked, f"left open: {leaked}"
 

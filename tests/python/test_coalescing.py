@@ -24,6 +24,10 @@ from support.protocols import HalfOpen, Recorder
 
 row = pytest.mark.row
 becket_only = pytest.mark.becket_only
+# Whoever runs the tests may have threads of its own.
+ignore_fork_warning = pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)
 
 
 def there(sock):
@@ -291,6 +295,7 @@ async def test_past_the_high_water_mark_it_leaves_at_once(loop):
         assert protocol.calls == ["connection_made"]
 
 
+@ignore_fork_warning
 async def test_fork_duplicates_nothing(loop):
     """What is queued at a fork goes out once."""
     async with connected(loop, HalfOpen) as (transport, protocol, peer):
@@ -305,6 +310,7 @@ async def test_fork_duplicates_nothing(loop):
         assert recv_all(peer) == b"once only"
 
 
+@ignore_fork_warning
 async def test_a_forked_child_finds_what_was_written(loop):
     async with connected(loop, Recorder) as (transport, protocol, peer):
         await spin(2)

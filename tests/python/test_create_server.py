@@ -162,6 +162,23 @@ async def test_given_socket(loop):
 
 
 @row("P1A-126")
+async def test_given_unix_socket(loop, tmp_path):
+    """As servers that make their sockets themselves hand them over."""
+    path = str(tmp_path / "socket")
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(path)
+    server = await loop.create_server(Echo, sock=sock)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.setblocking(False)
+        await loop.sock_connect(client, path)
+        await loop.sock_sendall(client, b"unix")
+        assert await loop.sock_recv(client, 10) == b"unix"
+    await close(server)
+    await spin(3)
+    assert sock.fileno() == -1
+
+
+@row("P1A-126")
 async def test_given_listening_socket_with_waiting_connections(loop):
     sock = listener()
     clients = [

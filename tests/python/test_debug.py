@@ -230,6 +230,45 @@ def test_slow_task_step_names_the_task(debug, log):
 
 
 @row("P4B-005")
+async def test_slow_protocol_method(loop, log):
+    class Slow(Recorder):
+        def data_received(self, data):
+            time.sleep(0.02)
+            super().data_received(data)
+
+    async with connected(loop, Slow) as (transport, protocol, peer):
+        await spin(2)
+        loop.set_debug(True)
+        loop.slow_callback_duration = 0.01
+        peer.send(b"x")
+        await protocol.received(1)
+        await spin()
+        loop.slow_callback_duration = 10.0
+        loop.set_debug(False)
+    (text,) = messages(log, logging.WARNING)
+    assert text.startswith("Executing <Handle ")
+    assert "Transport" in text and " took 0.0" in text
+
+
+@row("P4B-005")
+def test_slow_reader(debug, log):
+    left, right = socket.socketpair()
+    debug.slow_callback_duration = 0.01
+
+    def slow_reader():
+        time.sleep(0.02)
+        left.recv(10)
+
+    with left, right:
+        right.send(b"x")
+        debug.add_reader(left, slow_reader)
+        turn(debug)
+        debug.remove_reader(left)
+    (text,) = messages(log, logging.WARNING)
+    assert "slow_reader" in text
+
+
+@row("P4B-005")
 def test_slow_callback_is_not_reported_without_debug(loop, log):
     loop.slow_callback_duration = 0.0
     loop.call_soon(int)

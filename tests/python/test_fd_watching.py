@@ -418,6 +418,32 @@ def test_many_fds(loop):
             right.close()
 
 
+def test_fds_beyond_those_of_select(loop, backend):
+    import resource
+
+    if backend == "external":
+        pytest.skip("select() knows only numbers below 1024")
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 3000:
+        pytest.skip("too few descriptors are allowed here")
+    pairs = [socket.socketpair() for _ in range(1100)]
+    calls = []
+    try:
+        assert pairs[-1][0].fileno() > 1024
+        for number, (left, right) in enumerate(pairs):
+            loop.add_reader(left, calls.append, number)
+            right.send(b"x")
+        # A poller may report them in portions.
+        for _ in range(20):
+            turn(loop)
+        assert set(calls) == set(range(1100))
+        for left, _ in pairs:
+            assert loop.remove_reader(left)
+    finally:
+        for left, right in pairs:
+            left.close()
+            right.close()
+
+
 @row("P4D-003")
 async def test_fd_of_a_transport_is_refused(loop):
     async with connected(loop, Recorder) as (transport, protocol, peer):

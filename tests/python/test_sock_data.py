@@ -3,6 +3,7 @@
 
 import array
 import asyncio
+import gc
 import inspect
 import socket
 from unittest import mock
@@ -487,6 +488,100 @@ async def test_sock_sendfile_part_and_errors(loop, pair, tmp_path):
     (tmp_path / "empty").write_bytes(b"")
     with (tmp_path / "empty").open("rb") as empty:
         assert await loop.sock_sendfile(ours, empty) == 0
+
+
+async def test_numbers_are_reused(loop):
+    """Closed and opened again, a number belongs to the new socket."""
+    for number in range(50):
+        one, two = socket.socketpair()
+        with one, two:
+            one.setblocking(False)
+            task = asyncio.create_task(loop.sock_recv(one, 100))
+            await asyncio.sleep(0)
+            two.send(b"%d" % number)
+            assert await task == b"%d" % number
+
+
+async def test_socket_closed_under_a_waiting_call(loop):
+    """It waits on; cancelling it works, and disturbs no successor."""
+    one, two = socket.socketpair()
+    one.setblocking(False)
+    task = asyncio.create_task(loop.sock_recv(one, 100))
+    await spin(2)
+    fd = one.fileno()
+    one.close()
+    three, four = socket.socketpair()
+    assert fd in (three.fileno(), four.fileno())
+    mine, other = (three, four) if three.fileno() == fd else (four, three)
+    mine.setblocking(False)
+    other.send(b"for the successor")
+    await spin(3)
+    task.cancel()
+    with pytest.raises((asyncio.CancelledError, OSError)):
+        await task
+    await spin(2)
+    assert await loop.sock_recv(mine, 100) == b"for the successor"
+    for sock in (two, three, four):
+        sock.close()
+
+
+async def test_coroutine_protocol(loop, pair):
+    """send, throw and close do what a coroutine's do."""
+    ours, peer = pair
+    peer.send(b"x")
+    coroutine = loop.sock_recv(ours, 1)
+    with pytest.raises(StopIteration) as caught:
+        coroutine.send(None)
+    assert caught.value.value == b"x"
+    with pytest.raises(RuntimeError, match="cannot reuse already awaited"):
+        coroutine.send(None)
+    coroutine = loop.sock_recv(ours, 1)
+    with pytest.raises(ZeroDivisionError):
+        coroutine.throw(ZeroDivisionError)
+    with pytest.raises(RuntimeError, match="cannot reuse already awaited"):
+        await coroutine
+    coroutine = loop.sock_recv(ours, 1)
+    coroutine.close()
+    coroutine.close()
+    with pytest.raises(RuntimeError, match="cannot reuse already awaited"):
+        await coroutine
+    coroutine = loop.sock_recv(ours, 1)
+    with pytest.raises(TypeError, match="non-None value to a just-started"):
+        coroutine.send(5)
+    coroutine.close()
+    assert loop.remove_reader(ours) is False
+
+
+async def test_coroutine_closed_while_it_waits(loop, pair):
+    ours, peer = pair
+    coroutine = loop.sock_recv(ours, 1)
+    waited_for = coroutine.send(None)
+    assert asyncio.isfuture(waited_for)
+    coroutine.close()
+    waited_for.cancel()
+    await spin(2)
+    assert loop.remove_reader(ours) is False
+    peer.send(b"x")
+    assert await loop.sock_recv(ours, 1) == b"x"
+
+
+async def test_tasks_that_wait_in_it_can_be_shown(loop, pair):
+    ours, peer = pair
+    task = asyncio.create_task(loop.sock_recv(ours, 1))
+    await spin(2)
+    assert "pending" in repr(task)
+    assert isinstance(task.get_stack(), list)
+    assert "sock_recv" in repr(task.get_coro())
+    peer.send(b"x")
+    await task
+    assert "finished" in repr(task)
+
+
+def test_never_awaited(loop, pair):
+    ours, _ = pair
+    with pytest.warns(RuntimeWarning, match="sock_recv.* was never awaited"):
+        loop.sock_recv(ours, 1)
+        gc.collect()
 
 
 async def test_many_small_exchanges(loop, pair):

@@ -218,6 +218,40 @@ async def test_stream_closed_by_an_earlier_callback_is_not_dispatched(loop):
         peer.close()
 
 
+async def test_stream_paused_by_an_earlier_callback_is_not_dispatched(loop):
+    class Rival(Recorder):
+        rival = None
+
+        def data_received(self, data):
+            super().data_received(data)
+            self.rival.transport.pause_reading()
+
+    peers, protocols = [], []
+    for _ in range(2):
+        ours, peer = tcp_pair()
+        peers.append(peer)
+        _, protocol = await loop.create_connection(Rival, sock=ours)
+        protocols.append(protocol)
+    one, two = protocols
+    one.rival, two.rival = two, one
+    await asyncio.sleep(0)
+    for peer in peers:
+        peer.send(b"data")
+    while not (one.data or two.data):
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+    first, second = (one, two) if one.data else (two, one)
+    assert second.data == b""
+    second.transport.resume_reading()
+    assert await second.received(4) == b"data"
+    for protocol in protocols:
+        protocol.transport.abort()
+        await protocol.lost
+    await asyncio.sleep(0)
+    for peer in peers:
+        peer.close()
+
+
 def test_stop_in_io_callback_still_runs_due_timers(loop, pair):
     left, right = pair
     ran = []
