@@ -8,7 +8,7 @@ help:
 	@echo "make demo      a FastAPI application on becket, next to stock asyncio"
 	@echo "make test      all tests, on every supported Python found here"
 	@echo "make test-all  the same, and the extension under sanitizers"
-	@echo "make bench     becket's loop against CPython's"
+	@echo "make bench     becket's loop against CPython's, others and plain C"
 	@echo "make check     formatting, rules, types, exported symbols"
 	@echo "make format    format C and Python in place"
 	@echo "make clean     remove all that was built"
@@ -23,7 +23,8 @@ test-all:
 	@python=$$(tools/setup) && "$$python" tools/run_tests.py --all
 
 bench:
-	@tools/python bench/calls.py
+	@python=$$(tools/setup --first) && \
+	PYTHONPATH=tools "$$python" bench/run.py $(ARGS)
 
 check:
 	@tools/check

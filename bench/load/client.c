@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+/* One connection to the server under test.
+ *
+ * Design notes. The generator must be faster than the server, or the server
+ * waits and its turns get smaller. So once client_prove() has compared the
+ * bytes of an echo, the kernel throws them away unread (MSG_TRUNC). The
+ * sockets are blocking ones, for client_prove(); the rest asks for what is
+ * there now (MSG_DONTWAIT).
+ */
+#include "client.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "http.h"
+
+#define PATIENCE_SECONDS  10
+/* A whole request fits, whatever the kernel's first guess is. */
+#define SEND_BUFFER_BYTES (512 * 1024)
+
+/* Every kernel has it, and it sets no timers between two segments, as BBR
+ * does: those are not the loop's. The servers do the same.
+ */
+static const char congestion[] = "reno";
+static const char http_ok[] = "HTTP/1.1 200";
+
+static int
+set_option(int fd, int level, int name, int value)
+{
+    int r = setsockopt(fd, level, name, &value, sizeof(value));
+
+    return r < 0 ? -errno : 0;
+}
+
+static int
+set_patience(int fd)
+{
+    struct timeval t = {.tv_sec = PATIENCE_SECONDS};
+
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t)) < 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof(t)) < 0) {
+        return -errno;
+    }
+    return 0;
+}
+
+static int
+set_options(int fd)
+{
+    int r = set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+
+    if (r == 0 && setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion,
+                             sizeof(congestion)) < 0) {
+        r = -errno;
+    }
+    if (r == 0) {
+        r = set_option(fd, SOL_SOCKET, SO_SNDBUF, SEND_BUFFER_BYTES);
+    }
+    return r == 0 ? set_patience(fd) : r;
+}
+
+int
+client_open(struct client *c, int port, const struct exchange *x, size_t i)
+{
+    struct sockaddr_in address = {
+        .sin_family = AF_INET,
+        .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+        .sin_port = htons((uint16_t)port),
+    };
+    int r;
+
+    *c = (struct client){.fd = -1};
+    c->request = x->request + (x->is_http ? 0 : i);
+    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (c->fd < 0) {
+        return -errno;
+    }
+    r = set_options(c->fd);
+    if (r < 0) {
+        return r;
+    }
+    if (connect(c->fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+        return -errno;
+    }
+    return 0;
+}
+
+void
+client_close(struct client *c)
+{
+    if (c->fd >= 0) {
+        (void)close(c->fd);
+        c->fd = -1;
+    }
+}
+
+static int
+send_all(int fd, const char *data, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = send(fd, data, len, MSG_NOSIGNAL);
+
+        if (n < 0) {
+            return -errno;
+        }
+        data += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+static int
+prove_echo(struct client *c, const struct exchange *x)
+{
+    char *reply = malloc(x->reply_len);
+    int r = 0;
+
+    if (reply == NULL) {
+        return -ENOMEM;
+    }
+    for (size_t have = 0; r == 0 && have < x->reply_len;) {
+        ssize_t n = recv(c->fd, reply + have, x->reply_len - have, 0);
+
+        if (n <= 0) {
+            r = n < 0 ? -errno : -ECONNRESET;
+        }
+        else {
+            have += (size_t)n;
+        }
+    }
+    if (r == 0 && memcmp(reply, c->request, x->reply_len) != 0) {
+        r = -EBADMSG;
+    }
+    free(reply);
+    return r;
+}
+
+int
+client_prove(struct client *c, struct exchange *x)
+{
+    int r = send_all(c->fd, c->request, x->request_len);
+
+    if (r < 0) {
+        return r;
+    }
+    if (!x->is_http) {
+        return prove_echo(c, x);
+    }
+    return http_receive(c->fd, &x->reply_len);
+}
+
+int
+client_send(struct client *c)
+{
+    ssize_t n;
+
+    if (c->unsent == 0) {
+        return 0;
+    }
+    n = send(c->fd, c->request, c->unsent, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n < 0) {
+        return errno == EAGAIN ? 0 : -errno;
+    }
+    c->request += n;
+    c->unsent -= (size_t)n;
+    return 0;
+}
+
+int
+client_begin(struct client *c, const struct exchange *x)
+{
+    c->unsent = x->request_len;
+    c->missing = x->reply_len;
+    return client_send(c);
+}
+
+/* Replies to the same request have the same length, the date included. */
+static ssize_t
+receive_http(struct client *c, const struct exchange *x)
+{
+    static char scratch[64 * 1024];
+    size_t most = c->missing < sizeof(scratch) ? c->missing : sizeof(scratch);
+    ssize_t n = recv(c->fd, scratch, most, MSG_DONTWAIT);
+
+    if (n >= (ssize_t)strlen(http_ok) && c->missing == x->reply_len &&
+        memcmp(scratch, http_ok, strlen(http_ok)) != 0) {
+        errno = EBADMSG;
+        return -1;
+    }
+    return n;
+}
+
+int
+client_receive(struct client *c, const struct exchange *x)
+{
+    ssize_t n = x->is_http
+                    ? receive_http(c, x)
+                    : recv(c->fd, NULL, c->missing, MSG_DONTWAIT | MSG_TRUNC);
+
+    if (n < 0) {
+        return errno == EAGAIN ? 0 : -errno;
+    }
+    if (n == 0) {
+        return c->missing == 0 ? 0 : -ECONNRESET;
+    }
+    c->missing -= (size_t)n;
+    if (c->missing > 0) {
+        return 0;
+    }
+    c->request -= x->request_len; /* client_send moved it on */
+    return 1;
+}

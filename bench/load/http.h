@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* As much of HTTP/1.1 as a load generator needs. */
+#ifndef BENCH_HTTP_H
+#define BENCH_HTTP_H
+
+#include <stddef.h>
+
+extern const char http_request[];
+
+/* Wait for a whole reply on a blocking socket and find its length, headers
+ * included. -EBADMSG: not a 200 with a Content-Length, or too large.
+ */
+int http_receive(int fd, size_t *ret_len);
+
+#endif

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: MIT
+"""A server on one loop: serve.py LOOP PROGRAM SIZE
+
+Prints its port and serves until it is killed.
+"""
+
+import asyncio
+import importlib
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+
+import child
+from loops import LOOPS
+
+READ_BYTES = 65536  # of a stream or a socket, at most
+BACKLOG = 1024  # more than any row has connections
+CONGESTION = b"reno"  # inherited by what is accepted: see load/client.c
+LARGE_BYTES = 1 << 20  # more than any loop receives at once
+
+StartServer = Callable[[int], Coroutine[Any, Any, int]]
+
+
+class Echo(asyncio.Protocol):
+    transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not every loop's transport derives from asyncio's.
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
+class BufferedEcho(asyncio.BufferedProtocol):
+    """Sends a message from the buffer that it came into, once it is whole.
+
+    The client sends the next one when it has all of this one: then nobody
+    reads from the buffer any more.
+    """
+
+    transport: asyncio.Transport
+
+    def __init__(self, size: int) -> None:
+        self.buffer = memoryview(bytearray(size))
+        self.size = size
+        self.filled = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.buffer[self.filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.filled += nbytes
+        if self.filled == self.size:
+            self.filled = 0
+            self.transport.write(self.buffer)
+
+
+async def echo_stream(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    try:
+        while data := await reader.read(READ_BYTES):
+            writer.write(data)
+            await writer.drain()
+    except ConnectionError:
+        pass  # the client has seen enough
+    finally:
+        writer.close()
+
+
+async def echo_sock(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    try:
+        while data := await loop.sock_recv(sock, READ_BYTES):
+            await loop.sock_sendall(sock, data)
+    except ConnectionError:
+        pass
+    finally:
+        sock.close()
+
+
+def listen() -> tuple[socket.socket, int]:
+    """A listener and its port: some loops take the fd out of the socket."""
+    # The protocol is named, or asyncio would not set TCP_NODELAY.
+    listener = socket.socket(
+        socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, CONGESTION)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener, listener.getsockname()[1]
+
+
+async def start_protocol(size: int) -> int:
+    listener, port = listen()
+    loop = asyncio.get_running_loop()
+    background.append(await loop.create_server(Echo, sock=listener))
+    return port
+
+
+async def start_buffered(size: int) -> int:
+    def make() -> BufferedEcho:
+        return BufferedEcho(size)
+
+    listener, port = listen()
+    loop = asyncio.get_running_loop()
+    background.append(await loop.create_server(make, sock=listener))
+    return port
+
+
+async def start_stream(size: int) -> int:
+    listener, port = listen()
+    background.append(await asyncio.start_server(echo_stream, sock=listener))
+    return port
+
+
+async def accept_socks(listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    tasks = set()
+    while True:
+        sock, _ = await loop.sock_accept(listener)
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        task = loop.create_task(echo_sock(sock))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+
+async def start_sock(size: int) -> int:
+    listener, port = listen()
+    background.append(asyncio.ensure_future(accept_socks(listener)))
+    return port
+
+
+def start_web(name: str) -> StartServer:
+    """The frameworks are imported when they are served."""
+
+    async def start(size: int) -> int:
+        start_it = getattr(importlib.import_module("web"), f"start_{name}")
+        listener, port = listen()
+        background.append(await start_it(listener))
+        return port
+
+    return start
+
+
+SERVERS: dict[str, StartServer] = {
+    "protocol": start_protocol,
+    "buffered": start_buffered,
+    "stream": start_stream,
+    "sock": start_sock,
+    "uvicorn": start_web("uvicorn"),
+    "aiohttp": start_web("aiohttp"),
+}
+
+background: list[object] = []  # what must live as long as the server
+
+
+def settle_malloc() -> None:
+    """Let glibc serve large blocks without a system call for each.
+
+    It begins to do so when it first frees one that is larger, as any program
+    of some size does at some time. Before that, asyncio pays for mmap, mremap
+    and munmap with every receive, which is four times its own work.
+    """
+    bytearray(LARGE_BYTES)  # freed at once
+
+
+def main() -> None:
+    child.die_with_parent()
+    settle_malloc()
+    name, program, size = sys.argv[1:]
+    loop = LOOPS[name].make()
+    asyncio.set_event_loop(loop)
+    child.fail_loudly(loop)
+    print(loop.run_until_complete(SERVERS[program](int(size))), flush=True)
+    loop.run_forever()
+    sys.exit("the loop stopped: see above")
+
+
+if __name__ == "__main__":
+    main()
