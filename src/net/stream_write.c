@@ -215,31 +215,13 @@ send_queue(bk_transport *t)
     bki_segments_release(loop, done);
 }
 
-/* A failure means that the connection is gone already, which its next receive
- * or send tells. */
-static void
-shut_down(bk_transport *t)
-{
-    (void)bki_sys_shutdown(bki_io_fileno(&t->_io), SHUT_WR);
-}
-
-/* Close and write_eof flush before they take effect, so there is an end to
- * act on only if a release callback has written in between. */
+/* A release callback may write: that is sent as well, so that afterwards the
+ * queue is empty, or blocked, or the connection lost. */
 void
 bki_stream_flush(bk_transport *t)
 {
-    if (!has_unsent(t)) {
-        return;
-    }
-    send_queue(t);
-    if (t->_queued_bytes > 0) {
-        return;
-    }
-    if (t->_state == BKI_STREAM_CLOSING) {
-        bki_stream_lose(t, 0);
-    }
-    else if (t->_is_eof_asked && bki_stream_is_open(t)) {
-        shut_down(t);
+    while (has_unsent(t)) {
+        send_queue(t);
     }
 }
 
@@ -410,6 +392,14 @@ bk_transport_get_write_buffer_limits(const bk_transport *t,
     *ret_low_bytes = t->_low_bytes;
 }
 
+/* A failure means that the connection is gone already, which its next receive
+ * or send tells. */
+static void
+shut_down(bk_transport *t)
+{
+    (void)bki_sys_shutdown(bki_io_fileno(&t->_io), SHUT_WR);
+}
+
 int
 bk_transport_write_eof(bk_transport *t)
 {
@@ -441,14 +431,16 @@ bki_stream_on_writable(bk_io *io)
         return;
     }
     t->_is_blocked = false;
-    send_queue(t);
+    bki_stream_flush(t);
     if (t->_state >= BKI_STREAM_LOST) {
         return;
     }
-    check_resume(t);
-    if (has_unsent(t)) {
-        send_queue(t);
+    if (t->_queued_bytes == 0) {
+        /* What resume_writing writes is blocked, if it is, anew. */
+        t->_is_blocked_told = false;
     }
+    check_resume(t);
+    bki_stream_flush(t);
     if (t->_queued_bytes > 0 || t->_state >= BKI_STREAM_LOST) {
         return;
     }

@@ -393,6 +393,46 @@ START_TEST(release_callback_may_write_in_close)
 }
 END_TEST
 
+static int large_from_release;
+
+static void
+write_large(void *owner)
+{
+    (void)owner;
+    if (large_from_release++ == 0) {
+        ck_assert_int_eq(
+            bk_transport_write_lent(stream(), "small ", 6, write_large, NULL),
+            0);
+        ck_assert_int_eq(bk_transport_write(stream(), big_data, 20000), 0);
+    }
+}
+
+static void
+lend_large_and_close(void *arg)
+{
+    (void)arg;
+    ck_assert_int_eq(
+        bk_transport_write_lent(stream(), "one ", 4, write_large, NULL), 0);
+    bk_transport_close(stream());
+}
+
+START_TEST(release_callbacks_may_write_anything_in_close)
+{
+    char *got = malloc(20000);
+
+    begin(_i);
+    do_in_callback(stream_loop, lend_large_and_close, NULL);
+    RUN_UNTIL(stream_loop, recorder.closed_count == 1);
+    expect_peer_gets("one small ");
+    ck_assert_uint_eq(recv_all(stream_fds[1], got, 20000), 20000);
+    ck_assert(is_pattern(got, 20000, 0));
+    expect_peer_gets_eof();
+    ck_assert_int_eq(large_from_release, 2);
+    free(got);
+    end();
+}
+END_TEST
+
 static void
 lend_and_write_eof(void *arg)
 {
@@ -607,6 +647,7 @@ add_pieces(Suite *suite)
     ADD(pieces, lent_data_is_given_back_by_abort_and_release);
     ADD(pieces, release_callback_may_write);
     ADD(pieces, release_callback_may_write_in_close);
+    ADD(pieces, release_callbacks_may_write_anything_in_close);
     ADD(pieces, release_callback_may_write_in_write_eof);
     ADD(pieces, more_pieces_than_one_sendmsg_takes);
     ADD(pieces, cork_nests_and_checks_the_marks_at_the_end);
