@@ -13,16 +13,21 @@
     _Static_assert(sizeof(void *) != 8 || sizeof(type) == (size), #type)
 
 SIZE_IS(bk_address, 32);
+SIZE_IS(bk_connect_options, 32);
 SIZE_IS(bk_handle, 32);
 SIZE_IS(bk_io, 120);
+SIZE_IS(bk_listener, 192);
 SIZE_IS(bk_loop_hooks, 40);
 SIZE_IS(bk_loop_options, 64);
 SIZE_IS(bk_loop_stats, 304);
 SIZE_IS(bk_poller_event, 8);
 SIZE_IS(bk_poller_ops, 48);
+SIZE_IS(bk_protocol, 104);
+SIZE_IS(bk_server_options, 40);
 SIZE_IS(bk_slice, 16);
 SIZE_IS(bk_socket_ops, 16);
 SIZE_IS(bk_timer, 56);
+SIZE_IS(bk_transport, 344);
 SIZE_IS(bk_watch, 128);
 
 /* bk_timer_of() is a cast. */
