@@ -93,6 +93,10 @@ void bkpy_handle_dequeued(PyObject *handle);
  * exception that leaves it. */
 int bkpy_handle_run(HandleObject *self);
 
+/* The callback has raised: take the exception to the exception handler. An
+ * exception that is set afterwards has to leave the loop. */
+void bkpy_handle_report(HandleObject *self);
+
 /* From 3.14 on: the handle of call_soon_threadsafe(), whose cancel() and
  * cancelled() wait while another thread runs it. wait: -1 with an exception
  * (of a signal handler). */

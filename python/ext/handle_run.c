@@ -138,10 +138,8 @@ failure_message(HandleObject *self)
     return message;
 }
 
-/* The callback has raised: take the exception to the exception handler. An
- * exception that is set afterwards has to leave the loop. */
-static void
-report_failure(HandleObject *self)
+void
+bkpy_handle_report(HandleObject *self)
 {
     bkpy_state *state = self->loop->state;
     PyObject *handled;
@@ -186,7 +184,7 @@ run(HandleObject *self)
         Py_DECREF(result);
     }
     else if (!is_exit_set()) {
-        report_failure(self);
+        bkpy_handle_report(self);
     }
     if (self->is_dropped && self->running == 0) {
         PyObject *exc = PyErr_GetRaisedException();

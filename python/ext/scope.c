@@ -97,40 +97,30 @@ bkpy_scope_leave(bkpy_scope *scope, PyObject *owner, const PyMethodDef *name)
     Py_DECREF(owner);
 }
 
-static const char *
-callback_message(LoopObject *loop, PyObject *handle, PyObject **ret_text)
-{
-    PyObject *callback = PyObject_CallMethod(loop->state->support,
-                                             "format_callback", "O", handle);
-
-    *ret_text =
-        callback == NULL
-            ? NULL
-            : PyUnicode_FromFormat("Exception in callback %S", callback);
-    Py_XDECREF(callback);
-    return *ret_text == NULL ? NULL : PyUnicode_AsUTF8(*ret_text);
-}
-
 void
 bkpy_scope_report(LoopObject *loop, PyObject *owner, const PyMethodDef *name,
                   PyObject *arg, PyObject *context)
 {
-    PyObject *exc = PyErr_GetRaisedException();
-    PyObject *handle = new_shown_handle(loop, owner, name, arg, context);
-    PyObject *text = NULL;
-    const char *message = NULL;
+    PyObject *exc;
+    PyObject *handle;
 
-    if (handle != NULL) {
-        message = callback_message(loop, handle, &text);
+    if (bkpy_loop_take_exit(loop)) {
+        return;
     }
-    if (message == NULL) {
+    exc = PyErr_GetRaisedException();
+    handle = new_shown_handle(loop, owner, name, arg, context);
+    if (handle == NULL) {
         PyErr_WriteUnraisable(owner);
-        message = "Exception in callback";
+        PyErr_SetRaisedException(exc);
+        bkpy_loop_report(loop, "Exception in callback", NULL, NULL, NULL);
+        return;
     }
     PyErr_SetRaisedException(exc);
-    bkpy_loop_report(loop, message, NULL, NULL, handle);
-    Py_XDECREF(text);
-    Py_XDECREF(handle);
+    bkpy_handle_report(HandleObject_CAST(handle));
+    if (PyErr_Occurred()) {
+        bkpy_loop_leave(loop);
+    }
+    Py_DECREF(handle);
 }
 
 bool

@@ -216,6 +216,11 @@ fail_accept(struct server_listener *listener, int error)
     ServerObject *self = listener->server;
     bkpy_scope scope;
 
+    if (error == -EBADF) {
+        /* Its owner has closed the socket early; nothing can come of it. */
+        bk_listener_stop(&listener->core);
+        return;
+    }
     if (!is_exhausted(error)) {
         bkpy_error_set(self->state, error);
         report_accept(self);

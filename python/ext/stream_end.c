@@ -116,11 +116,9 @@ void
 bkpy_stream_on_closing(bk_transport *Py_UNUSED(t), int error, void *op)
 {
     StreamTransportObject *self = op;
-    PyObject *context = context_of_loss(self, error);
-    PyObject *read_context = self->context;
     PyObject *write_context = self->write_context;
 
-    self->context = context;
+    self->lost_context = context_of_loss(self, error);
     self->write_context = NULL;
     self->is_closing = true;
     self->conn_lost++;
@@ -128,7 +126,6 @@ bkpy_stream_on_closing(bk_transport *Py_UNUSED(t), int error, void *op)
     if (error < 0 && self->error == NULL) {
         take_error(self, error);
     }
-    Py_XDECREF(read_context);
     Py_XDECREF(write_context);
 }
 
@@ -140,7 +137,7 @@ bkpy_stream_on_lost(bk_transport *Py_UNUSED(t), int Py_UNUSED(error), void *op)
     PyObject *result;
     bkpy_scope scope;
 
-    bkpy_scope_enter(&scope, (PyObject *)self, self->loop, self->context);
+    bkpy_scope_enter(&scope, (PyObject *)self, self->loop, self->lost_context);
     result =
         bkpy_stream_call_protocol(self, self->state->str_connection_lost, exc);
     if (result == NULL) {
@@ -165,7 +162,7 @@ report_raised(StreamTransportObject *self, LoopObject *loop)
     self->raised = NULL;
     PyErr_SetRaisedException(exc);
     bkpy_scope_report(loop, (PyObject *)self, &call_connection_lost, arg,
-                      self->context);
+                      self->lost_context);
 }
 
 static void
@@ -194,6 +191,7 @@ bkpy_stream_on_closed(bk_transport *Py_UNUSED(t), void *op)
     report_raised(self, loop);
     Py_CLEAR(self->error);
     Py_CLEAR(self->context);
+    Py_CLEAR(self->lost_context);
     if (self->waiter == NULL) {
         (void)bk_handle_cancel(&self->later);
         bkpy_anchor_drop(&self->anchor);

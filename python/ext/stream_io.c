@@ -463,13 +463,13 @@ static void
 on_write_blocked(bk_transport *Py_UNUSED(t), void *op)
 {
     StreamTransportObject *self = op;
+    PyObject *context = PyContext_CopyCurrent();
 
-    if (self->write_context == NULL) {
-        self->write_context = PyContext_CopyCurrent();
-        if (self->write_context == NULL) {
-            PyErr_Clear();
-        }
+    if (context == NULL) {
+        PyErr_Clear();
+        context = Py_XNewRef(self->write_context);
     }
+    Py_XSETREF(self->write_context, context);
     review_hold(self);
 }
 

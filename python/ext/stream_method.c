@@ -348,7 +348,7 @@ set_limits(StreamTransportObject *self, PyObject *high, PyObject *low)
         to_size(low, &low_bytes) < 0) {
         return -1;
     }
-    if (!bkpy_stream_is_alive(self)) {
+    if (self->loop != NULL && self->loop->is_closed) {
         return 0;
     }
     bkpy_stream_begin_call(self);

@@ -68,6 +68,7 @@ stream_transport_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->socket);
     Py_VISIT(self->server);
     Py_VISIT(self->context);
+    Py_VISIT(self->lost_context);
     Py_VISIT(self->write_context);
     Py_VISIT(self->error);
     Py_VISIT(self->raised);
@@ -96,6 +97,7 @@ stream_transport_clear(PyObject *op)
     Py_CLEAR(self->socket);
     Py_CLEAR(self->server);
     Py_CLEAR(self->context);
+    Py_CLEAR(self->lost_context);
     Py_CLEAR(self->write_context);
     Py_CLEAR(self->error);
     Py_CLEAR(self->raised);

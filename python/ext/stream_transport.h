@@ -26,12 +26,13 @@ typedef struct StreamTransportObject {
     /* The slot `_extra` of asyncio.BaseTransport, so it must come first. An
      * owned dict, NULL until somebody needs one. */
     PyObject *extra;
-    bkpy_state *state;  /* borrowed: our type keeps the module alive */
-    LoopObject *loop;   /* owned; NULL once the connection has ended */
-    PyObject *protocol; /* owned; NULL before begin and once ended */
-    PyObject *socket;   /* owned socket object; NULL: the core has the fd */
-    PyObject *server;   /* owned ServerObject, or NULL */
-    PyObject *context;  /* owned: the reader's, then connection_lost's */
+    bkpy_state *state;      /* borrowed: our type keeps the module alive */
+    LoopObject *loop;       /* owned; NULL once the connection has ended */
+    PyObject *protocol;     /* owned; NULL before begin and once ended */
+    PyObject *socket;       /* owned socket object; NULL: the core has the fd */
+    PyObject *server;       /* owned ServerObject, or NULL */
+    PyObject *context;      /* owned: the reader's */
+    PyObject *lost_context; /* owned: that of connection_lost, once it is due */
     /* Owned: of the write that the kernel did not take; NULL otherwise. */
     PyObject *write_context;
     PyObject *error;   /* owned: what connection_lost tells, NULL for None */

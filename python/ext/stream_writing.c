@@ -236,11 +236,30 @@ write_all(StreamTransportObject *self, PyObject *lines)
 }
 
 /* Up to 3.11 writelines(lines) is write(b''.join(lines)). */
+/* asyncio's writelines() calls add_writer() anew, unlike write(), while more
+ * is left to send; so what comes of it runs in this context. */
+static void
+renew_write_context(StreamTransportObject *self)
+{
+    PyObject *context;
+
+    if (BKPY_WRITELINES_JOINS || self->write_context == NULL) {
+        return;
+    }
+    context = PyContext_CopyCurrent();
+    if (context == NULL) {
+        PyErr_Clear(); /* the old one will do */
+        return;
+    }
+    Py_SETREF(self->write_context, context);
+}
+
 static PyObject *
 writelines(StreamTransportObject *self, PyObject *list_of_data)
 {
     PyObject *lines = lines_to_bytes(list_of_data);
     PyObject *result;
+    int r;
 
     if (lines == NULL) {
         return NULL;
@@ -254,7 +273,9 @@ writelines(StreamTransportObject *self, PyObject *list_of_data)
     else {
         self->is_receiving = false;
         bkpy_stream_begin_call(self);
-        result = finish_write(self, write_all(self, lines));
+        r = write_all(self, lines);
+        renew_write_context(self);
+        result = finish_write(self, r);
     }
     Py_DECREF(lines);
     return result;
