@@ -12,6 +12,15 @@ from typing import Final, Literal
 # the only one.
 _RUNNING: Final[tuple[int, ...]] = tuple(sys.version_info[:3])
 
+
+def _since(*firsts: tuple[int, int, int]) -> bool:
+    """For what was also added to older series: the first release of each."""
+    for first in firsts:
+        if first[:2] == _RUNNING[:2]:
+            return first <= _RUNNING
+    return max(firsts) <= _RUNNING
+
+
 # Event loop policies: deprecated in 3.14, gone in 3.16.
 HAS_POLICIES: Final = _RUNNING < (3, 16)
 DEPRECATES_POLICIES: Final = _RUNNING >= (3, 14)
@@ -28,11 +37,11 @@ HANDLER_RUNS_IN_CONTEXT: Final = _RUNNING >= (3, 12)
 
 # "[Errno 98] Address already in use" instead of "address already in use" in
 # what create_connection() and create_server() say about a failed bind().
-BIND_TEXT_HAS_ERRNO: Final = _RUNNING >= (3, 13)
+BIND_TEXT_HAS_ERRNO: Final = _RUNNING >= (3, 12, 5)
 
 # create_server() leaves out an address that the machine does not have
 # (EADDRNOTAVAIL), as long as another one can be bound.
-SKIPS_UNAVAILABLE_ADDRESS: Final = _RUNNING >= (3, 13)
+SKIPS_UNAVAILABLE_ADDRESS: Final = _since((3, 11, 8), (3, 12, 2))
 
 # reuse_port= is for AF_INET and AF_INET6 alone: Linux 6.12.9 and later refuse
 # SO_REUSEPORT on other families.
