@@ -65,8 +65,9 @@ BK_API int bk_watch_init(bk_watch *watch, bk_loop *loop, int fd,
  * Thread: loop. */
 BK_API int bk_watch_set(bk_watch *watch, unsigned events);
 
-BK_API unsigned bk_watch_get(const bk_watch *watch); /* Thread: loop. */
-BK_API int bk_watch_fd(const bk_watch *watch);       /* Thread: loop. */
+BK_API unsigned bk_watch_get(const bk_watch *watch);  /* Thread: loop. */
+BK_API int bk_watch_fd(const bk_watch *watch);        /* Thread: loop. */
+BK_API bk_loop *bk_watch_loop(const bk_watch *watch); /* Thread: loop. */
 
 BK_END_DECLS
 

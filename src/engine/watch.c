@@ -57,3 +57,9 @@ bk_watch_fd(const bk_watch *watch)
 {
     return watch != NULL ? watch->_io._fd : -1;
 }
+
+bk_loop *
+bk_watch_loop(const bk_watch *watch)
+{
+    return watch != NULL ? watch->_io._loop : NULL;
+}

@@ -60,6 +60,7 @@ init(int i, int fd)
 {
     ck_assert_int_eq(bk_watch_init(&looks[i].watch, loop, fd, on_ready), 0);
     ck_assert_int_eq(bk_watch_fd(&looks[i].watch), fd);
+    ck_assert_ptr_eq(bk_watch_loop(&looks[i].watch), loop);
     ck_assert_uint_eq(bk_watch_get(&looks[i].watch), 0);
 }
 
@@ -314,6 +315,7 @@ START_TEST(test_errors)
     ck_assert_int_eq(bk_watch_set(NULL, BK_READABLE), -EINVAL);
     ck_assert_uint_eq(bk_watch_get(NULL), 0);
     ck_assert_int_eq(bk_watch_fd(NULL), -1);
+    ck_assert_ptr_null(bk_watch_loop(NULL));
     init(0, fds[0]);
     ck_assert_int_eq(bk_watch_set(&looks[0].watch, 4), -EINVAL);
     if (_i != SUPPORT_EXTERNAL) {
