@@ -283,6 +283,34 @@ START_TEST(factory_may_refuse)
 }
 END_TEST
 
+static int
+close_and_choose(bk_server *asking, const bk_protocol **ret_protocol,
+                 void **ret_self, void *self)
+{
+    bk_server_close(asking);
+    return choose(asking, ret_protocol, ret_self, self);
+}
+
+/* Of two that wait only the first is accepted. */
+START_TEST(factory_may_close_the_server)
+{
+    int fds[2];
+
+    begin(_i);
+    serve(&(bk_server_options){.host = "127.0.0.1",
+                               .protocol_factory = close_and_choose});
+    fds[0] = connect_to(0);
+    fds[1] = connect_to(0);
+    send_all(fds[0], "hello", 5);
+    RUN_UNTIL(loop, seen.received == 5);
+    support_turns(loop, 3);
+    ck_assert_int_eq(seen.made, 1);
+    ck_assert_int_eq(close(fds[0]), 0);
+    ck_assert_int_eq(close(fds[1]), 0);
+    end();
+}
+END_TEST
+
 START_TEST(port_in_use_is_told)
 {
     bk_address address;
@@ -654,6 +682,7 @@ main(void)
     ADD(servers, closed_server_refuses);
     ADD(servers, factory_chooses_protocol_and_self);
     ADD(servers, factory_may_refuse);
+    ADD(servers, factory_may_close_the_server);
     ADD(servers, port_in_use_is_told);
     ADD(servers, reuse_port_shares);
     ADD(servers, all_interfaces_with_one_port);
