@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: MIT
+"""The C examples do what they say: run by meson test, one case for each.
+
+Of the standard library alone, since the C library is tested also where there
+is no pytest. BECKET_EXAMPLES names the folder of the programs.
+"""
+
+import contextlib
+import datetime
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import termios
+import time
+import unittest
+from pathlib import Path
+
+PROGRAMS = Path(os.environ["BECKET_EXAMPLES"])
+WAIT_S = 30
+
+
+def start(name, *args, **options):
+    """Run an example; its output is kept, its stdin empty unless given."""
+    given = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+    }
+    return subprocess.Popen([PROGRAMS / name, *args], **{**given, **options})
+
+
+class Case(unittest.TestCase):
+    def start(self, name, *args, **options):
+        process = start(name, *args, **options)
+        self.addCleanup(self.end, process)
+        return process
+
+    def end(self, process):
+        process.kill()
+        process.communicate(timeout=WAIT_S)
+
+    def finish(self, process, text=None):
+        """What it printed, if it ended well and had nothing to complain of."""
+        output, errors = process.communicate(text, timeout=WAIT_S)
+        self.assertEqual((process.returncode, errors), (0, ""))
+        return output
+
+    def run_example(self, name, *args):
+        return self.finish(self.start(name, *args))
+
+    def assert_fails(self, process, message):
+        output, errors = process.communicate(timeout=WAIT_S)
+        self.assertEqual(process.returncode, 1)
+        self.assertIn(message, errors)
+        return output
+
+
+class HelloWorld(Case):
+    def test_prints(self):
+        self.assertEqual(self.run_example("hello_world"), "Hello World\n")
+
+
+class DisplayDate(Case):
+    def test_one_line_a_second(self):
+        start_time = time.monotonic()
+        before = datetime.datetime.now()
+        lines = self.run_example("display_date", "3").splitlines()
+        after = datetime.datetime.now()
+        dates = [datetime.datetime.fromisoformat(line) for line in lines]
+        self.assertEqual(len(dates), 3)
+        self.assertEqual(
+            [before, *dates, after], sorted(dates + [before, after])
+        )
+        self.assertGreaterEqual(time.monotonic() - start_time, 2)
+
+    def test_ends_at_once(self):
+        lines = self.run_example("display_date", "0").splitlines()
+        self.assertEqual(len(lines), 1)
+
+
+class WatchSocketProtocol(Case):
+    def test_receives(self):
+        output = self.run_example("watch_socket_protocol")
+        self.assertEqual(output, "Received: abc\n")
+
+
+class WatchSocketReader(Case):
+    def test_receives(self):
+        output = self.run_example("watch_socket_reader")
+        self.assertEqual(output, "Received: abc\n")
+
+
+class SignalHandlers(Case):
+    def check(self, name):
+        process = self.start("signal_handlers")
+        self.assertEqual(
+            process.stdout.readline(),
+            "Event loop running forever, press Ctrl+C to interrupt.\n",
+        )
+        self.assertEqual(
+            process.stdout.readline(),
+            f"pid {process.pid}: send SIGINT or SIGTERM to exit.\n",
+        )
+        process.send_signal(getattr(signal, name))
+        self.assertEqual(self.finish(process), f"got signal {name}: exit\n")
+
+    def test_sigint(self):
+        self.check("SIGINT")
+
+    def test_sigterm(self):
+        self.check("SIGTERM")
+
+    def test_another_signal_is_not_caught(self):
+        process = self.start("signal_handlers")
+        process.stdout.readline()
+        process.stdout.readline()
+        process.send_signal(signal.SIGHUP)
+        output, _ = process.communicate(timeout=WAIT_S)
+        self.assertEqual((process.returncode, output), (-signal.SIGHUP, ""))
+
+
+class ChoosePoller(Case):
+    def check(self, backend, *args):
+        self.assertEqual(
+            self.run_example("choose_poller", *args),
+            f"{backend}: running\nReceived: abc\n",
+        )
+
+    def test_backends(self):
+        for name in ("epoll", "poll"):
+            with self.subTest(name):
+                self.check(name, name)
+
+    def test_no_choice(self):
+        self.check("epoll")
+        self.check("epoll", "auto")
+
+    def test_own_poller(self):
+        self.check("pselect", "own")
+
+    def test_unknown(self):
+        process = self.start("choose_poller", "teletype")
+        self.assertEqual(self.assert_fails(process, "EINVAL"), "")
+
+
+def connect(address):
+    return socket.create_connection(address, timeout=WAIT_S)
+
+
+def read_all(sock):
+    """What comes until the peer has finished."""
+    return b"".join(iter(lambda: sock.recv(65536), b""))
+
+
+class EchoServer(Case):
+    def serve(self, host="127.0.0.1"):
+        """Start it and return its address."""
+        process = self.start("echo_server", host, "0")
+        line = process.stdout.readline()
+        match = re.fullmatch(r"listening on \[?(.*?)\]?:(\d+)\n", line)
+        self.assertEqual(match[1], host)
+        self.process = process
+        return host, int(match[2])
+
+    def test_echo(self):
+        with connect(self.serve()) as sock:
+            sock.sendall(b"one")
+            self.assertEqual(sock.recv(100), b"one")
+            sock.sendall(b"two")
+            sock.shutdown(socket.SHUT_WR)
+            self.assertEqual(read_all(sock), b"two")
+
+    def test_many_clients_at_once(self):
+        address = self.serve()
+        with contextlib.ExitStack() as stack:
+            socks = [stack.enter_context(connect(address)) for _ in range(50)]
+            for i, sock in enumerate(socks):
+                sock.sendall(b"%d" % i)
+                sock.shutdown(socket.SHUT_WR)
+            for i, sock in reversed(list(enumerate(socks))):
+                self.assertEqual(read_all(sock), b"%d" % i)
+
+    def test_a_client_that_reads_late(self):
+        """The server stops reading, and forgets nothing meanwhile."""
+        data = os.urandom(1 << 16) * 64
+        address = self.serve()
+        with connect(address) as sock:
+            sock.setblocking(False)
+            sent = 0
+            with self.assertRaises(BlockingIOError):
+                while sent < len(data) * 16:
+                    sent += sock.send(data[sent % len(data) :])
+            # Another client is served all the same.
+            with connect(address) as other:
+                other.sendall(b"hello")
+                self.assertEqual(other.recv(100), b"hello")
+            sock.settimeout(WAIT_S)
+            sock.shutdown(socket.SHUT_WR)
+            echoed = read_all(sock)
+        self.assertEqual(len(echoed), sent)
+        self.assertEqual(echoed, (data * (sent // len(data) + 1))[:sent])
+
+    def test_a_reset_harms_nobody(self):
+        address = self.serve()
+        with connect(address) as sock:
+            sock.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
+            )
+            sock.sendall(b"x" * 100000)
+        with connect(address) as sock:
+            sock.sendall(b"still there?")
+            self.assertEqual(sock.recv(100), b"still there?")
+
+    @unittest.skipUnless(Path("/proc/net/if_inet6").exists(), "no IPv6")
+    def test_ipv6(self):
+        with connect(self.serve("::1")) as sock:
+            sock.sendall(b"six")
+            self.assertEqual(sock.recv(100), b"six")
+
+    def test_port_in_use(self):
+        _, port = self.serve()
+        process = self.start("echo_server", "127.0.0.1", str(port))
+        self.assertEqual(self.assert_fails(process, "EADDRINUSE"), "")
+
+    def test_with_the_client(self):
+        _, port = self.serve()
+        output = self.finish(
+            self.start("echo_client", "127.0.0.1", str(port), "to and fro")
+        )
+        self.assertEqual(output, "to and fro\n")
+
+
+class EchoClient(Case):
+    def listen(self):
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.settimeout(WAIT_S)
+        self.addCleanup(listener.close)
+        return listener, str(listener.getsockname()[1])
+
+    def test_prints_what_comes_back(self):
+        listener, port = self.listen()
+        process = self.start("echo_client", "localhost", port, "hello")
+        sock, _ = listener.accept()
+        with sock:
+            sock.settimeout(WAIT_S)
+            self.assertEqual(read_all(sock), b"hello")
+            sock.sendall(b"HEL")
+            sock.sendall(b"LO")
+        self.assertEqual(self.finish(process), "HELLO\n")
+
+    def test_long_message(self):
+        listener, port = self.listen()
+        message = "0123456789" * 10000
+        process = self.start("echo_client", "127.0.0.1", port, message)
+        sock, _ = listener.accept()
+        with sock:
+            sock.settimeout(WAIT_S)
+            self.assertEqual(read_all(sock), message.encode())
+        self.assertEqual(self.finish(process), "\n")
+
+    def test_reset(self):
+        listener, port = self.listen()
+        process = self.start("echo_client", "127.0.0.1", port)
+        sock, _ = listener.accept()
+        sock.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
+        )
+        sock.close()
+        self.assert_fails(process, "ECONNRESET")
+
+    def test_nobody_listens(self):
+        with socket.socket() as bound:
+            bound.bind(("127.0.0.1", 0))
+            process = self.start(
+                "echo_client", "127.0.0.1", str(bound.getsockname()[1])
+            )
+            self.assertEqual(self.assert_fails(process, "ECONNREFUSED"), "")
+
+
+class TimerWheel(Case):
+    def test_fires_in_order(self):
+        start_time = time.monotonic()
+        self.assertEqual(
+            self.run_example("timer_wheel", "4"),
+            "1000 timers, 100 cancelled\n3600 fired, 0 early, 0 disordered\n",
+        )
+        # The last one of the fourth turn.
+        self.assertGreaterEqual(time.monotonic() - start_time, 0.3999)
+
+
+class WorkerThread(Case):
+    def test_results_in_the_order_sent(self):
+        self.assertEqual(
+            self.run_example("worker_thread").splitlines(),
+            [
+                "1229 primes below 10000",
+                "2262 primes below 20000",
+                "3245 primes below 30000",
+                "4203 primes below 40000",
+                "5133 primes below 50000",
+            ],
+        )
+
+
+class TerminalLines(Case):
+    def open_terminal(self):
+        """Both ends; what is typed is not shown, so output stands alone."""
+        terminal, program_end = pty.openpty()
+        modes = termios.tcgetattr(program_end)
+        modes[3] &= ~termios.ECHO
+        termios.tcsetattr(program_end, termios.TCSANOW, modes)
+        self.addCleanup(os.close, program_end)
+        return terminal, program_end
+
+    def test_terminal(self):
+        terminal, program_end = self.open_terminal()
+        process = self.start(
+            "terminal_lines", stdin=program_end, start_new_session=True
+        )
+        os.write(terminal, b"hello\n")
+        self.assertEqual(process.stdout.readline(), "1: HELLO\n")
+        os.write(terminal, b"half")
+        os.write(terminal, b" a line\n\ntwo more")
+        self.assertEqual(process.stdout.readline(), "2: HALF A LINE\n")
+        self.assertEqual(process.stdout.readline(), "3: \n")
+        os.write(terminal, b"\x7f" * 4 + b"lines\n")
+        self.assertEqual(process.stdout.readline(), "4: TWO LINES\n")
+        os.write(terminal, b"\x04")  # Ctrl-D
+        self.assertEqual(self.finish(process), "")
+        os.close(terminal)
+
+    def test_output_to_the_terminal(self):
+        terminal, program_end = self.open_terminal()
+        process = self.start(
+            "terminal_lines",
+            stdin=program_end,
+            stdout=program_end,
+            start_new_session=True,
+        )
+        os.write(terminal, b"hello\nquit\n")
+        _, errors = process.communicate(timeout=WAIT_S)
+        self.assertEqual((process.returncode, errors), (0, ""))
+        self.assertEqual(os.read(terminal, 100), b"1: HELLO\r\n")
+        os.close(terminal)
+
+    def test_the_terminal_goes_away(self):
+        terminal, program_end = self.open_terminal()
+        process = self.start(
+            "terminal_lines", stdin=program_end, start_new_session=True
+        )
+        os.write(terminal, b"hello\n")
+        self.assertEqual(process.stdout.readline(), "1: HELLO\n")
+        os.close(terminal)
+        self.assertEqual(self.finish(process), "")
+
+    def test_pipe(self):
+        process = self.start("terminal_lines", stdin=subprocess.PIPE)
+        long_line = "x" * 300
+        self.assertEqual(
+            self.finish(process, f"a\nb\n{long_line}\nquit\nnot read"),
+            f"1: A\n2: B\n3: {'X' * 256}\n4: {'X' * 44}\n",
+        )
+
+    def test_a_file_cannot_be_watched(self):
+        with tempfile.TemporaryFile() as file:
+            process = self.start("terminal_lines", stdin=file)
+            self.assert_fails(process, "stdin: operation not permitted")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
