@@ -171,6 +171,17 @@ bkpy_type_version(const PyTypeObject *type)
 #define BKPY_HAS_FREE_LISTS 1
 #endif
 
+/* Make a bytearray smaller without giving memory back, which cannot fail. Not
+ * where its bytes are an object of their own. */
+#define BKPY_HAS_BYTEARRAY_TRIM (PY_VERSION_HEX < 0x030F0000)
+
+static inline void
+bkpy_bytearray_trim(PyObject *bytearray, Py_ssize_t size)
+{
+    Py_SET_SIZE(bytearray, size);
+    PyByteArray_AS_STRING(bytearray)[size] = '\0';
+}
+
 /* --- what differs between versions of asyncio --- */
 
 /* Handle.get_context(). */

@@ -93,6 +93,9 @@ bkpy_stream_call_eof(StreamTransportObject *self)
 static void
 drop_landing(StreamTransportObject *self)
 {
+    if (self->landing != NULL && PyByteArray_CheckExact(self->landing)) {
+        bkpy_stream_reader_trim(self, self->read_bytes);
+    }
     Py_CLEAR(self->landing);
     if (self->is_view_held) {
         self->is_view_held = false;
@@ -239,15 +242,11 @@ on_buffer_unused(bk_transport *Py_UNUSED(t), void *op)
 /* --- what was received --- */
 
 static void
-on_data_received(bk_transport *Py_UNUSED(t), const void *data, size_t len,
-                 void *op)
+receive(StreamTransportObject *self, const void *data, size_t len)
 {
-    StreamTransportObject *self = op;
     PyObject *bytes;
     bkpy_scope scope;
 
-    self->is_receiving = false;
-    learn_size(self, len);
     enter(self, &scope, self->context);
     bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)len);
     if (bytes != NULL) {
@@ -257,6 +256,17 @@ on_data_received(bk_transport *Py_UNUSED(t), const void *data, size_t len,
         bkpy_stream_fail(self, "Fatal read error on socket transport");
     }
     leave(self, &scope, &read_ready);
+}
+
+static void
+on_data_received(bk_transport *Py_UNUSED(t), const void *data, size_t len,
+                 void *op)
+{
+    StreamTransportObject *self = op;
+
+    self->is_receiving = false;
+    learn_size(self, len);
+    receive(self, data, len);
 }
 
 static void
@@ -345,23 +355,54 @@ on_eof_received(bk_transport *Py_UNUSED(t), void *op)
 /* --- the direct path of asyncio's streams --- */
 
 static int
-reader_get_buffer(bk_transport *Py_UNUSED(t), void **Py_UNUSED(ret_buf),
-                  size_t *Py_UNUSED(ret_len), void *op)
+reader_get_buffer(bk_transport *Py_UNUSED(t), void **ret_buf, size_t *ret_len,
+                  void *op)
 {
     StreamTransportObject *self = op;
+    size_t len = self->read_bytes;
 
     self->is_receiving = true;
-    return 0;
+    if (len == 0 || !bkpy_stream_reader_reserve(self, len)) {
+        return 0;
+    }
+    *ret_buf = PyByteArray_AS_STRING(self->landing) +
+               PyByteArray_GET_SIZE(self->landing) - len;
+    *ret_len = len;
+    return 1;
+}
+
+/* What was received is in the reader's buffer already. */
+static void
+reader_buffer_updated(bk_transport *t, size_t len, void *op)
+{
+    StreamTransportObject *self = op;
+    bkpy_scope scope;
+
+    if (self->landing == NULL || !PyByteArray_CheckExact(self->landing)) {
+        on_buffer_updated(t, len, op);
+        return;
+    }
+    self->is_receiving = false;
+    bkpy_stream_reader_trim(self, self->read_bytes - len);
+    learn_size(self, len);
+    enter(self, &scope, self->context);
+    if (bkpy_stream_reader_tell(self) < 0) {
+        bkpy_stream_fail(self,
+                         "Fatal error: protocol.data_received() call failed.");
+    }
+    leave(self, &scope, &read_ready);
 }
 
 static void
-reader_data_received(bk_transport *t, const void *data, size_t len, void *op)
+reader_data_received(bk_transport *Py_UNUSED(t), const void *data, size_t len,
+                     void *op)
 {
     StreamTransportObject *self = op;
     bkpy_scope scope;
     int r;
 
     self->is_receiving = false;
+    learn_size(self, len);
     enter(self, &scope, self->context);
     r = bkpy_stream_reader_feed(self, data, len);
     if (r < 0) {
@@ -370,7 +411,7 @@ reader_data_received(bk_transport *t, const void *data, size_t len, void *op)
     }
     leave(self, &scope, &read_ready);
     if (r == 0) {
-        on_data_received(t, data, len, op);
+        receive(self, data, len);
     }
 }
 
@@ -386,6 +427,7 @@ reader_eof_received(bk_transport *t, void *op)
         return on_eof_received(t, op);
     }
     self->is_receiving = false;
+    drop_landing(self);
     enter(self, &scope, self->context);
     r = bkpy_stream_reader_feed_eof(self, &is_kept_open);
     if (r < 0) {
@@ -498,16 +540,16 @@ on_started(bk_transport *Py_UNUSED(t), void *op)
 /* --- the tables --- */
 
 #define COMMON_CALLS                                                           \
-    .connection_made = on_started, .buffer_updated = on_buffer_updated,        \
-    .buffer_unused = on_buffer_unused, .pause_writing = on_pause_writing,      \
-    .resume_writing = on_resume_writing, .write_blocked = on_write_blocked,    \
-    .write_drained = on_write_drained,                                         \
+    .connection_made = on_started, .buffer_unused = on_buffer_unused,          \
+    .pause_writing = on_pause_writing, .resume_writing = on_resume_writing,    \
+    .write_blocked = on_write_blocked, .write_drained = on_write_drained,      \
     .connection_closing = bkpy_stream_on_closing,                              \
     .connection_lost = bkpy_stream_on_lost, .on_closed = bkpy_stream_on_closed
 
 const bk_protocol bkpy_stream_plain = {
     COMMON_CALLS,
     .get_buffer = plain_get_buffer,
+    .buffer_updated = on_buffer_updated,
     .data_received = on_data_received,
     .eof_received = on_eof_received,
 };
@@ -515,6 +557,7 @@ const bk_protocol bkpy_stream_plain = {
 const bk_protocol bkpy_stream_buffered = {
     COMMON_CALLS,
     .get_buffer = buffered_get_buffer,
+    .buffer_updated = on_buffer_updated,
     .data_received = on_data_received,
     .eof_received = on_eof_received,
 };
@@ -522,6 +565,7 @@ const bk_protocol bkpy_stream_buffered = {
 const bk_protocol bkpy_stream_reader = {
     COMMON_CALLS,
     .get_buffer = reader_get_buffer,
+    .buffer_updated = reader_buffer_updated,
     .data_received = reader_data_received,
     .eof_received = reader_eof_received,
 };

@@ -214,6 +214,16 @@ check_limit(bkpy_state *state, PyObject *reader, const reader_parts *parts)
     return r;
 }
 
+/* What feed_data() does once the buffer has been extended. */
+static int
+tell_reader(bkpy_state *state, PyObject *reader, const reader_parts *parts)
+{
+    if (wake_waiter(state, reader) < 0) {
+        return -1;
+    }
+    return check_limit(state, reader, parts);
+}
+
 static int
 feed(bkpy_state *state, PyObject *reader, const void *data, size_t len)
 {
@@ -223,17 +233,17 @@ feed(bkpy_state *state, PyObject *reader, const void *data, size_t len)
     if (r <= 0) {
         return r;
     }
-    if (extend(parts.buffer, data, len) < 0 || wake_waiter(state, reader) < 0 ||
-        check_limit(state, reader, &parts) < 0) {
+    if (extend(parts.buffer, data, len) < 0 ||
+        tell_reader(state, reader, &parts) < 0) {
         r = -1;
     }
     Py_DECREF(parts.buffer);
     return r;
 }
 
-int
-bkpy_stream_reader_feed(StreamTransportObject *self, const void *data,
-                        size_t len)
+/* find_target() for data. */
+static int
+find_data_target(StreamTransportObject *self, PyObject **ret_reader)
 {
     bkpy_state *state = self->state;
     const method_pair pair = {
@@ -242,15 +252,81 @@ bkpy_stream_reader_feed(StreamTransportObject *self, const void *data,
         .reader_name = state->str_feed_data,
         .reader_function = state->original_feed_data,
     };
+
+    return find_target(self, &pair, ret_reader);
+}
+
+int
+bkpy_stream_reader_feed(StreamTransportObject *self, const void *data,
+                        size_t len)
+{
     PyObject *reader;
-    int r = find_target(self, &pair, &reader);
+    int r = find_data_target(self, &reader);
 
     if (r == 1 && reader != NULL) {
-        r = feed(state, reader, data, len);
+        r = feed(self->state, reader, data, len);
         Py_DECREF(reader);
     }
     return r;
 }
+
+/* --- receiving into the buffer --- */
+
+/* Nothing runs between a reservation and its end, so nobody sees the buffer
+ * with room in it that is not filled yet. */
+bool
+bkpy_stream_reader_reserve(StreamTransportObject *self, size_t len)
+{
+    reader_parts parts = {.limit = -1};
+    PyObject *reader = NULL;
+    int r = BKPY_HAS_BYTEARRAY_TRIM ? find_data_target(self, &reader) : 0;
+
+    if (r == 1 && reader != NULL) {
+        (void)take_parts(self->state, reader, &parts);
+        Py_DECREF(reader);
+    }
+    if (parts.buffer != NULL &&
+        PyByteArray_Resize(parts.buffer, PyByteArray_GET_SIZE(parts.buffer) +
+                                             (Py_ssize_t)len) < 0) {
+        Py_CLEAR(parts.buffer);
+    }
+    PyErr_Clear(); /* the ordinary way will meet it again */
+    self->landing = parts.buffer;
+    return self->landing != NULL;
+}
+
+void
+bkpy_stream_reader_trim(StreamTransportObject *self, size_t unused)
+{
+    PyObject *buffer = self->landing;
+
+    self->landing = NULL;
+    bkpy_bytearray_trim(buffer,
+                        PyByteArray_GET_SIZE(buffer) - (Py_ssize_t)unused);
+    Py_DECREF(buffer);
+}
+
+int
+bkpy_stream_reader_tell(StreamTransportObject *self)
+{
+    bkpy_state *state = self->state;
+    reader_parts parts = {.limit = -1};
+    PyObject *reader = NULL;
+    int r = find_reader(state, self->protocol, &reader);
+
+    if (r <= 0 || reader == NULL) {
+        return r;
+    }
+    r = take_parts(state, reader, &parts);
+    if (r == 1) {
+        r = tell_reader(state, reader, &parts);
+        Py_DECREF(parts.buffer);
+    }
+    Py_DECREF(reader);
+    return r;
+}
+
+/* --- the end --- */
 
 /* StreamReaderProtocol.eof_received() gives true, but over TLS. */
 static int

@@ -192,6 +192,14 @@ int bkpy_stream_reader_feed(StreamTransportObject *self, const void *data,
 int bkpy_stream_reader_feed_eof(StreamTransportObject *self,
                                 bool *ret_is_kept_open);
 
+/* The same for a receive straight into the reader's buffer: make room for so
+ * many bytes at its end (it is then self->landing, a bytearray), or false: use
+ * feed. Then trim what was not filled, and tell the reader of the rest, with
+ * the results of feed. Nothing else may run in between. */
+bool bkpy_stream_reader_reserve(StreamTransportObject *self, size_t len);
+void bkpy_stream_reader_trim(StreamTransportObject *self, size_t unused);
+int bkpy_stream_reader_tell(StreamTransportObject *self);
+
 int bkpy_stream_reader_setup(PyObject *module, bkpy_state *state);
 
 #endif
