@@ -113,7 +113,12 @@ class SignalsMixin(LoopBase):
             or self._is_forked
         ):
             return
-        fd = self._open_wakeup()
+        try:
+            fd = self._open_wakeup()
+        except OSError as exc:
+            # Out of fds, say. asyncio's loop never has this wake-up.
+            logger.info("no wake-up fd for signals: %s", exc)
+            return
         try:
             before = signal.set_wakeup_fd(
                 fd, warn_on_full_buffer=bool(self._signal_handlers)
@@ -178,15 +183,20 @@ class SignalsMixin(LoopBase):
 
     def _open_wakeup(self) -> int:
         """Make the socketpair if need be; returns the writing end's fd."""
-        if self._csock is None:
-            self._ssock, self._csock = socket.socketpair()
-            self._ssock.setblocking(False)
-            self._csock.setblocking(False)
+        if self._csock is not None:
+            return self._csock.fileno()
+        ssock, csock = socket.socketpair()
+        try:
+            ssock.setblocking(False)
+            csock.setblocking(False)
             # The core's method: what a subclass overrides is for users' fds.
-            _core.Loop.add_reader(
-                self, self._ssock.fileno(), self._read_signals
-            )
-        return self._csock.fileno()
+            _core.Loop.add_reader(self, ssock.fileno(), self._read_signals)
+        except BaseException:
+            ssock.close()
+            csock.close()
+            raise
+        self._ssock, self._csock = ssock, csock
+        return csock.fileno()
 
     def _read_signals(self) -> None:
         while self._ssock is not None:

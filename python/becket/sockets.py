@@ -6,17 +6,24 @@ sock_sendfile() in sendfile.py.
 """
 
 import socket
-import ssl
 from typing import Any
 
 from becket.resolve import ResolveMixin
+
+try:
+    from ssl import SSLSocket
+except ImportError:
+    # A Python without TLS: no socket can be one of these.
+    _SSL_SOCKETS: tuple[type, ...] = ()
+else:
+    _SSL_SOCKETS = (SSLSocket,)
 
 _RESOLVED_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 
 def refuse_ssl_socket(sock: object) -> None:
     """TypeError for an ssl.SSLSocket: it does its own reading and writing."""
-    if isinstance(sock, ssl.SSLSocket):
+    if isinstance(sock, _SSL_SOCKETS):
         raise TypeError("Socket cannot be of type SSLSocket")
 
 
