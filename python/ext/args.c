@@ -53,9 +53,9 @@ missing(const bkpy_spec *spec, PyObject *const *values, Py_ssize_t n)
 
     for (Py_ssize_t i = 0; i < spec->required && text != NULL; i++) {
         if (values[i] == NULL) {
-            Py_SETREF(text, PyUnicode_FromFormat("%U%s'%s'", text,
-                                                 separator(seen, n),
-                                                 spec->names[i]));
+            Py_SETREF(text,
+                      PyUnicode_FromFormat("%U%s'%s'", text, separator(seen, n),
+                                           spec->names[i]));
             seen++;
         }
     }

@@ -16,7 +16,7 @@
 /* --- the C API --- */
 
 #if PY_VERSION_HEX < 0x030C0000 /* FIXME(py 3.11): remove. */
-#include <structmember.h>
+#    include <structmember.h>
 
 /* The exception that is set, which is cleared; NULL if there is none. */
 static inline PyObject *
@@ -49,11 +49,11 @@ PyErr_SetRaisedException(PyObject *exc)
                   PyException_GetTraceback(exc));
 }
 
-#define Py_T_PYSSIZET T_PYSSIZET
-#define Py_T_DOUBLE T_DOUBLE
-#define Py_T_BOOL T_BOOL
-#define Py_T_OBJECT_EX T_OBJECT_EX
-#define Py_READONLY READONLY
+#    define Py_T_PYSSIZET  T_PYSSIZET
+#    define Py_T_DOUBLE    T_DOUBLE
+#    define Py_T_BOOL      T_BOOL
+#    define Py_T_OBJECT_EX T_OBJECT_EX
+#    define Py_READONLY    READONLY
 #endif
 
 #if PY_VERSION_HEX < 0x030D0000 /* FIXME(py 3.12): remove. */
@@ -166,9 +166,9 @@ bkpy_type_version(const PyTypeObject *type)
 /* Freed objects may be used again from a list of our own. Not on free-threaded
  * builds: their collector walks the heap and would find them. */
 #ifdef Py_GIL_DISABLED
-#define BKPY_HAS_FREE_LISTS 0
+#    define BKPY_HAS_FREE_LISTS 0
 #else
-#define BKPY_HAS_FREE_LISTS 1
+#    define BKPY_HAS_FREE_LISTS 1
 #endif
 
 /* Make a bytearray smaller without giving memory back, which cannot fail. Not
@@ -218,10 +218,10 @@ bkpy_task_factory_rule(void)
 
 /* What inspect.signature() shows of it. */
 #if PY_VERSION_HEX >= 0x030E0000
-#define BKPY_CREATE_TASK_SIGNATURE "create_task($self, /, coro, **kwargs)"
+#    define BKPY_CREATE_TASK_SIGNATURE "create_task($self, /, coro, **kwargs)"
 #else
-#define BKPY_CREATE_TASK_SIGNATURE                                             \
-    "create_task($self, /, coro, *, name=None, context=None)"
+#    define BKPY_CREATE_TASK_SIGNATURE                                         \
+        "create_task($self, /, coro, *, name=None, context=None)"
 #endif
 
 /* Without a name set_name() is not called then, and a task without the method
@@ -230,10 +230,10 @@ bkpy_task_factory_rule(void)
 
 /* What transport.write() says of data of another type. */
 #if PY_VERSION_HEX >= 0x030E0000
-#define BKPY_WRITE_EXPECTS                                                     \
-    "data argument must be a bytes, bytearray, or memoryview object"
+#    define BKPY_WRITE_EXPECTS                                                 \
+        "data argument must be a bytes, bytearray, or memoryview object"
 #else
-#define BKPY_WRITE_EXPECTS "data argument must be a bytes-like object"
+#    define BKPY_WRITE_EXPECTS "data argument must be a bytes-like object"
 #endif
 
 /* transport.writelines(lines) is write(b''.join(lines)); later ones send the

@@ -14,8 +14,7 @@
 static PyObject *
 new_os_error(int number)
 {
-    return PyObject_CallFunction(PyExc_OSError, "is", number,
-                                 strerror(number));
+    return PyObject_CallFunction(PyExc_OSError, "is", number, strerror(number));
 }
 
 PyObject *
@@ -31,8 +30,7 @@ bkpy_error_new(bkpy_state *state, int code)
         return PyObject_CallNoArgs(PyExc_MemoryError);
     }
     if (code <= -4096 || code >= 0) {
-        return PyObject_CallFunction(PyExc_SystemError, "s",
-                                     bk_err_name(code));
+        return PyObject_CallFunction(PyExc_SystemError, "s", bk_err_name(code));
     }
     return new_os_error(-code);
 }

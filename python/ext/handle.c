@@ -227,8 +227,8 @@ bkpy_handle_dealloc(PyObject *op)
     PyObject_GC_UnTrack(op);
     /* Handles can hold each other in a chain of any length (call_soon(f, h)
      * again and again): without this it would overflow the C stack. */
-    Py_TRASHCAN_BEGIN(op, bkpy_handle_dealloc)
-    if (self->weakrefs != NULL) {
+    Py_TRASHCAN_BEGIN(op, bkpy_handle_dealloc) if (self->weakrefs != NULL)
+    {
         PyObject_ClearWeakRefs(op);
     }
     (void)bkpy_handle_clear(op);
@@ -280,8 +280,8 @@ bkpy_handle_schedule(PyObject *handle)
     HandleObject *self = HandleObject_CAST(handle);
 
     queue_takes(self);
-    return queue_result(
-        self, bk_loop_schedule(self->loop->core, &self->node.handle));
+    return queue_result(self,
+                        bk_loop_schedule(self->loop->core, &self->node.handle));
 }
 
 int
@@ -328,9 +328,8 @@ unqueue(HandleObject *self)
     if (!self->is_queued) {
         return;
     }
-    r = self->kind == BKPY_HANDLE_TIMER
-            ? bk_timer_cancel(&self->node.timer)
-            : bk_handle_cancel(&self->node.handle);
+    r = self->kind == BKPY_HANDLE_TIMER ? bk_timer_cancel(&self->node.timer)
+                                        : bk_handle_cancel(&self->node.handle);
     if (r == 1) {
         bkpy_handle_dequeued((PyObject *)self);
     }
@@ -485,8 +484,8 @@ bkpy_handle_repr(PyObject *op)
     if (self->repr != NULL) {
         return Py_NewRef(self->repr);
     }
-    return PyObject_CallMethod(self->loop->state->support, "format_handle",
-                               "O", op);
+    return PyObject_CallMethod(self->loop->state->support, "format_handle", "O",
+                               op);
 }
 
 /* --- attributes --- */
@@ -622,8 +621,8 @@ static PyType_Spec handle_spec = {
 int
 bkpy_handle_setup(PyObject *module, bkpy_state *state)
 {
-    state->HandleType = (PyTypeObject *)PyType_FromModuleAndSpec(
-        module, &handle_spec, NULL);
+    state->HandleType =
+        (PyTypeObject *)PyType_FromModuleAndSpec(module, &handle_spec, NULL);
     if (state->HandleType == NULL) {
         return -1;
     }

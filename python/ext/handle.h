@@ -31,10 +31,10 @@ typedef struct {
     PyObject *source_traceback; /* owned; debug mode, else NULL */
     PyObject *repr;             /* owned; frozen by cancel in debug mode */
     PyObject *weakrefs;
-    PyObject *gate;        /* owned lock that cancel() waits at, or NULL */
-    unsigned long runner;  /* thread-safe kind: the thread that runs it */
-    unsigned running;      /* how many calls of the callback are under way */
-    uint8_t kind;          /* bkpy_handle_kind */
+    PyObject *gate;       /* owned lock that cancel() waits at, or NULL */
+    unsigned long runner; /* thread-safe kind: the thread that runs it */
+    unsigned running;     /* how many calls of the callback are under way */
+    uint8_t kind;         /* bkpy_handle_kind */
     bool is_cancelled;
     bool is_dropped;       /* cancelled: callback and arguments are no more
                               seen, but stay while a call uses them */

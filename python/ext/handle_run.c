@@ -10,8 +10,7 @@
 bool
 bkpy_handle_is_guarded(const HandleObject *self)
 {
-    return BKPY_HAS_THREADSAFE_HANDLE &&
-           self->kind == BKPY_HANDLE_THREADSAFE;
+    return BKPY_HAS_THREADSAFE_HANDLE && self->kind == BKPY_HANDLE_THREADSAFE;
 }
 
 /* The gate is a lock that the runner is taken to hold; it is only made when
@@ -108,10 +107,9 @@ call(HandleObject *self)
         for (int i = 0; i < BKPY_INLINE_ARGS; i++) {
             stack[1 + i] = self->args[i];
         }
-        result = bkpy_context_call(self->loop, self->context, self->callback,
-                                   stack + 1,
-                                   (size_t)self->nargs |
-                                       PY_VECTORCALL_ARGUMENTS_OFFSET);
+        result = bkpy_context_call(
+            self->loop, self->context, self->callback, stack + 1,
+            (size_t)self->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET);
     }
     else {
         result = bkpy_context_call(self->loop, self->context, self->callback,
@@ -149,14 +147,13 @@ bkpy_handle_report(HandleObject *self)
     PyObject *result = NULL;
 
     if (message != NULL) {
-        context = Py_BuildValue("{OOOOOO}", state->str_message, message,
-                                state->str_exception, exc, state->str_handle,
-                                self);
+        context =
+            Py_BuildValue("{OOOOOO}", state->str_message, message,
+                          state->str_exception, exc, state->str_handle, self);
     }
-    if (context != NULL &&
-        (self->source_traceback == NULL ||
-         PyDict_SetItem(context, state->str_source_traceback,
-                        self->source_traceback) == 0)) {
+    if (context != NULL && (self->source_traceback == NULL ||
+                            PyDict_SetItem(context, state->str_source_traceback,
+                                           self->source_traceback) == 0)) {
         result = PyObject_CallMethodOneArg(
             (PyObject *)self->loop, state->str_call_exception_handler, context);
     }

@@ -78,8 +78,7 @@ loop_new(PyTypeObject *tp, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kw))
     self->anchors.next = &self->anchors;
     self->anchors.prev = &self->anchors;
     self->handle_type = (PyTypeObject *)Py_NewRef(state->HandleType);
-    self->timer_handle_type =
-        (PyTypeObject *)Py_NewRef(state->TimerHandleType);
+    self->timer_handle_type = (PyTypeObject *)Py_NewRef(state->TimerHandleType);
     self->slow_callback_duration = SLOW_CALLBACK_DURATION;
     return (PyObject *)self;
 }
@@ -190,8 +189,7 @@ loop_traverse(PyObject *op, visitproc visit, void *arg)
          a = a->next) {
         Py_VISIT(a->owner);
     }
-    return self->core == NULL ? 0
-                              : bk_loop_visit(self->core, visit_handle, &v);
+    return self->core == NULL ? 0 : bk_loop_visit(self->core, visit_handle, &v);
 }
 
 /* Handles that are still queued. Their destructors may run any Python code. */

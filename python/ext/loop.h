@@ -24,28 +24,28 @@ typedef struct LoopObject {
     PyObject *watches;     /* owned dict: fd -> Watch (loop_watch.c) */
     PyObject **transports; /* owned table: fd -> borrowed transport */
     size_t transports_size;
-    PyObject *poller;      /* owned: the external selector or NULL */
+    PyObject *poller;       /* owned: the external selector or NULL */
     PyObject *poller_error; /* owned: what the selector raised, until told */
-    size_t poller_offset;  /* external_poller.c: where to go on reading */
-    PyObject *exit;        /* owned: the exception that ends the run, or NULL */
-    PyObject *task_factory; /* owned, NULL for the default */
+    size_t poller_offset;   /* external_poller.c: where to go on reading */
+    PyObject *exit; /* owned: the exception that ends the run, or NULL */
+    PyObject *task_factory;   /* owned, NULL for the default */
     PyObject *current_handle; /* borrowed: the handle that runs, debug mode */
     PyThreadState *blocked;   /* saved while the GIL is given up */
     /* Owned by the loop as well as by the state: cached memory of handles
      * points to them after the module may have gone. */
     PyTypeObject *handle_type;
     PyTypeObject *timer_handle_type;
-    void *free_handles;       /* handle.c: cached memory, bounded */
+    void *free_handles; /* handle.c: cached memory, bounded */
     unsigned free_handle_count;
-    unsigned type_version;    /* overridden holds for this version of the type */
-    unsigned overridden;      /* BKPY_OWN_x that the class overrides */
-    uint64_t turn;            /* counts turns, see loop_watch.c */
-    uint64_t last_time_ns;    /* what an overridden time() said last */
+    unsigned type_version;   /* overridden holds for this version of the type */
+    unsigned overridden;     /* BKPY_OWN_x that the class overrides */
+    uint64_t turn;           /* counts turns, see loop_watch.c */
+    uint64_t last_time_ns;   /* what an overridden time() said last */
     unsigned long thread_id; /* threading.get_ident() of the run, 0: none */
     double slow_callback_duration;
     bool is_debug;
-    bool is_closed;         /* set as the first thing of closing */
-    bool is_executor_shut;  /* shutdown_default_executor or close came */
+    bool is_closed;        /* set as the first thing of closing */
+    bool is_executor_shut; /* shutdown_default_executor or close came */
 } LoopObject;
 
 static inline LoopObject *
@@ -156,8 +156,7 @@ int bkpy_loop_check_file_free(LoopObject *self, PyObject *file, int fd);
 /* The table of transport_table.c: fd -> transport (borrowed: it must be
  * forgotten before it dies). */
 int bkpy_loop_note_transport(LoopObject *self, int fd, PyObject *transport);
-void bkpy_loop_forget_transport(LoopObject *self, int fd,
-                                PyObject *transport);
+void bkpy_loop_forget_transport(LoopObject *self, int fd, PyObject *transport);
 
 /* Methods of the loop, for the table in loop_methods.c. METH_FASTCALL |
  * METH_KEYWORDS unless said otherwise. */
@@ -210,13 +209,13 @@ BKPY_KWMETHOD(loop_add_writer_unchecked);
 BKPY_KWMETHOD(loop_remove_reader_unchecked);
 BKPY_KWMETHOD(loop_remove_writer_unchecked);
 /* sock_op.c: each returns an awaitable that is a coroutine for asyncio. */
-BKPY_KWMETHOD(loop_sock_recv);          /* sock, nbytes */
-BKPY_KWMETHOD(loop_sock_recv_into);     /* sock, buf */
-BKPY_KWMETHOD(loop_sock_recvfrom);      /* sock, bufsize */
-BKPY_KWMETHOD(loop_sock_recvfrom_into); /* sock, buf, nbytes=0 */
-BKPY_KWMETHOD(loop_sock_sendall);       /* sock, data */
-BKPY_KWMETHOD(loop_sock_sendto);        /* sock, data, address */
-BKPY_KWMETHOD(loop_sock_accept);        /* sock */
+BKPY_KWMETHOD(loop_sock_recv);             /* sock, nbytes */
+BKPY_KWMETHOD(loop_sock_recv_into);        /* sock, buf */
+BKPY_KWMETHOD(loop_sock_recvfrom);         /* sock, bufsize */
+BKPY_KWMETHOD(loop_sock_recvfrom_into);    /* sock, buf, nbytes=0 */
+BKPY_KWMETHOD(loop_sock_sendall);          /* sock, data */
+BKPY_KWMETHOD(loop_sock_sendto);           /* sock, data, address */
+BKPY_KWMETHOD(loop_sock_accept);           /* sock */
 BKPY_KWMETHOD(loop_sock_connect_resolved); /* _sock_connect(sock, address) */
 /* resolver.c: futures.
  * _getaddrinfo(host: bytes|None, service: bytes|None, family, type, proto,

@@ -138,11 +138,10 @@ static const bkpy_spec call_soon_spec = {
 
 PyObject *
 bkpy_loop_add_handle(LoopObject *self, PyObject *callback,
-                     PyObject *const *args, Py_ssize_t nargs,
-                     PyObject *context)
+                     PyObject *const *args, Py_ssize_t nargs, PyObject *context)
 {
-    PyObject *handle = bkpy_handle_new(self, callback, args, nargs, context,
-                                       BKPY_HANDLE_SOON);
+    PyObject *handle =
+        bkpy_handle_new(self, callback, args, nargs, context, BKPY_HANDLE_SOON);
 
     if (handle != NULL && bkpy_handle_schedule(handle) < 0) {
         Py_CLEAR(handle);
@@ -245,8 +244,8 @@ BKPY_KWMETHOD(loop_call_soon_threadsafe)
     if (parse_call(loop, args, nargs, kwnames, &call_soon_threadsafe_spec,
                    &handle, &call) < 0 ||
         bkpy_loop_check_closed(loop) < 0 ||
-        (loop->is_debug && check_callback(loop, call.callback,
-                                          "call_soon_threadsafe") < 0)) {
+        (loop->is_debug &&
+         check_callback(loop, call.callback, "call_soon_threadsafe") < 0)) {
         return NULL;
     }
     handle = bkpy_handle_new(loop, call.callback, call.args, call.nargs,

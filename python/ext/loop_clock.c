@@ -60,8 +60,8 @@ class_overrides(LoopObject *self)
     }
     self->overridden = 0;
     for (size_t i = 0; i < Py_ARRAY_LENGTH(overrides); i++) {
-        if (is_overridden_by_class(
-                self, override_name(self->state, &overrides[i]))) {
+        if (is_overridden_by_class(self,
+                                   override_name(self->state, &overrides[i]))) {
             self->overridden |= overrides[i].bit;
         }
     }
@@ -82,8 +82,8 @@ instance_overrides(LoopObject *self, unsigned which)
     dict = PyObject_GenericGetDict((PyObject *)self, NULL);
     for (size_t i = 0; i < Py_ARRAY_LENGTH(overrides) && dict != NULL; i++) {
         if ((which & overrides[i].bit) != 0 &&
-            PyDict_Contains(dict, override_name(self->state,
-                                                &overrides[i])) == 1) {
+            PyDict_Contains(dict, override_name(self->state, &overrides[i])) ==
+                1) {
             found |= overrides[i].bit;
         }
     }

@@ -199,16 +199,15 @@ PyObject *
 bkpy_loop_repr(PyObject *op)
 {
     LoopObject *self = LoopObject_CAST(op);
-    PyObject *name = PyObject_GetAttrString((PyObject *)Py_TYPE(op),
-                                            "__name__");
+    PyObject *name =
+        PyObject_GetAttrString((PyObject *)Py_TYPE(op), "__name__");
     PyObject *repr = NULL;
 
     if (name != NULL) {
-        repr = PyUnicode_FromFormat(
-            "<%U running=%s closed=%s debug=%s>", name,
-            self->thread_id != 0 ? "True" : "False",
-            self->is_closed ? "True" : "False",
-            self->is_debug ? "True" : "False");
+        repr = PyUnicode_FromFormat("<%U running=%s closed=%s debug=%s>", name,
+                                    self->thread_id != 0 ? "True" : "False",
+                                    self->is_closed ? "True" : "False",
+                                    self->is_debug ? "True" : "False");
         Py_DECREF(name);
     }
     return repr;

@@ -8,7 +8,7 @@
 
 #include "loop.h"
 
-#define KEYWORDS (METH_FASTCALL | METH_KEYWORDS)
+#define KEYWORDS         (METH_FASTCALL | METH_KEYWORDS)
 #define METHOD(function) ((PyCFunction)(void (*)(void))(function))
 
 PyMethodDef bkpy_loop_methods[] = {
@@ -38,7 +38,7 @@ PyMethodDef bkpy_loop_methods[] = {
      "An asyncio.Future of this loop."},
     {"create_task", METHOD(loop_create_task), KEYWORDS,
      BKPY_CREATE_TASK_SIGNATURE "\n--\n\n"
-     "A task that runs the coroutine."},
+                                "A task that runs the coroutine."},
     {"set_task_factory", METHOD(loop_set_task_factory), KEYWORDS,
      "set_task_factory($self, /, factory)\n--\n\n"
      "What create_task() calls with the loop and the coroutine."},

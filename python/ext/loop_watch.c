@@ -22,8 +22,7 @@ is_no_file(void)
 static PyObject *
 ask_fileno(LoopObject *self, PyObject *file)
 {
-    PyObject *number =
-        PyObject_CallMethodNoArgs(file, self->state->str_fileno);
+    PyObject *number = PyObject_CallMethodNoArgs(file, self->state->str_fileno);
 
     if (number != NULL) {
         Py_SETREF(number, PyNumber_Long(number));
@@ -39,8 +38,8 @@ ask_fileno(LoopObject *self, PyObject *file)
 static int
 file_to_fd(LoopObject *self, PyObject *file, int *ret_fd)
 {
-    PyObject *number = PyLong_Check(file) ? Py_NewRef(file)
-                                          : ask_fileno(self, file);
+    PyObject *number =
+        PyLong_Check(file) ? Py_NewRef(file) : ask_fileno(self, file);
     int fd;
 
     if (number == NULL) {
@@ -97,10 +96,10 @@ add(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
         watched_fd(self, values[0], &fd) < 0) {
         return NULL;
     }
-    handle = bkpy_handle_new(self, values[1], args + 2, rest, NULL,
-                             BKPY_HANDLE_IO);
-    if (handle != NULL && bkpy_loop_watch_file(self, values[0], fd, kind->event,
-                                               handle) < 0) {
+    handle =
+        bkpy_handle_new(self, values[1], args + 2, rest, NULL, BKPY_HANDLE_IO);
+    if (handle != NULL &&
+        bkpy_loop_watch_file(self, values[0], fd, kind->event, handle) < 0) {
         Py_CLEAR(handle);
     }
     return handle;
@@ -121,8 +120,7 @@ take_back(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
         Py_RETURN_FALSE;
     }
     if (file_to_fd(self, file, &fd) < 0 ||
-        (kind->is_checked &&
-         bkpy_loop_check_file_free(self, file, fd) < 0)) {
+        (kind->is_checked && bkpy_loop_check_file_free(self, file, fd) < 0)) {
         return NULL;
     }
     if (self->is_closed) {
@@ -211,16 +209,16 @@ BKPY_KWMETHOD(loop_remove_writer)
 
 BKPY_KWMETHOD(loop_remove_reader_unchecked)
 {
-    static const struct kind kind = REMOVE("_remove_reader", BK_READABLE,
-                                           false);
+    static const struct kind kind =
+        REMOVE("_remove_reader", BK_READABLE, false);
 
     return take_back(self, args, nargs, kwnames, &kind);
 }
 
 BKPY_KWMETHOD(loop_remove_writer_unchecked)
 {
-    static const struct kind kind = REMOVE("_remove_writer", BK_WRITABLE,
-                                           false);
+    static const struct kind kind =
+        REMOVE("_remove_writer", BK_WRITABLE, false);
 
     return take_back(self, args, nargs, kwnames, &kind);
 }

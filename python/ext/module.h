@@ -85,23 +85,23 @@ typedef struct bkpy_state {
     PyTypeObject *SockOpType;
 
     /* Of the standard library (owned). */
-    PyTypeObject *FutureType;        /* _asyncio.Future */
-    PyTypeObject *TaskType;          /* _asyncio.Task */
-    PyObject *Handle;                /* asyncio.Handle, for isinstance */
-    PyObject *TimerHandle;           /* asyncio.TimerHandle */
-    PyObject *ThreadSafeHandle;      /* 3.14's, else NULL */
-    PyObject *BufferedProtocol;      /* asyncio.BufferedProtocol */
-    PyObject *StreamReader;          /* asyncio.StreamReader */
-    PyObject *StreamReaderProtocol;  /* asyncio.StreamReaderProtocol */
-    PyTypeObject *SocketType;        /* socket.socket */
-    PyTypeObject *BaseSocketType;    /* _socket.socket */
-    PyObject *SSLSocket;             /* ssl.SSLSocket; NULL without ssl */
-    PyObject *gaierror;              /* socket.gaierror */
+    PyTypeObject *FutureType;       /* _asyncio.Future */
+    PyTypeObject *TaskType;         /* _asyncio.Task */
+    PyObject *Handle;               /* asyncio.Handle, for isinstance */
+    PyObject *TimerHandle;          /* asyncio.TimerHandle */
+    PyObject *ThreadSafeHandle;     /* 3.14's, else NULL */
+    PyObject *BufferedProtocol;     /* asyncio.BufferedProtocol */
+    PyObject *StreamReader;         /* asyncio.StreamReader */
+    PyObject *StreamReaderProtocol; /* asyncio.StreamReaderProtocol */
+    PyTypeObject *SocketType;       /* socket.socket */
+    PyTypeObject *BaseSocketType;   /* _socket.socket */
+    PyObject *SSLSocket;            /* ssl.SSLSocket; NULL without ssl */
+    PyObject *gaierror;             /* socket.gaierror */
     PyObject *CancelledError;
     PyObject *names_loop;              /* ('loop',), for vectorcalls */
     PyObject *names_loop_name_context; /* ('loop', 'name', 'context') */
-    PyObject *get_running_loop; /* asyncio._get_running_loop */
-    PyObject *Lock;    /* _thread.allocate_lock, for handle.c */
+    PyObject *get_running_loop;        /* asyncio._get_running_loop */
+    PyObject *Lock;                    /* _thread.allocate_lock, for handle.c */
     /* The module becket._support: slow paths in Python. This is what C calls:
      *   format_handle(handle) -> str                 repr(handle)
      *   format_callback(handle) -> str               as 'cb() at file:line'

@@ -15,8 +15,8 @@
 static int
 grow(LoopObject *self, size_t fd)
 {
-    size_t size = self->transports_size == 0 ? TABLE_MIN
-                                             : self->transports_size;
+    size_t size =
+        self->transports_size == 0 ? TABLE_MIN : self->transports_size;
     PyObject **table = self->transports;
 
     while (size <= fd) {

@@ -25,7 +25,7 @@
 #define NO_TURN UINT64_MAX
 
 struct direction {
-    PyObject *handle;   /* owned; NULL: not watched */
+    PyObject *handle;  /* owned; NULL: not watched */
     uint64_t replaced; /* the turn in which it replaced another, or NO_TURN */
 };
 
@@ -270,8 +270,7 @@ bkpy_loop_watch_file(LoopObject *self, PyObject *file, int fd, unsigned events,
 }
 
 int
-bkpy_loop_watch_fd(LoopObject *self, int fd, unsigned events,
-                   PyObject *handle)
+bkpy_loop_watch_fd(LoopObject *self, int fd, unsigned events, PyObject *handle)
 {
     return bkpy_loop_watch_file(self, Py_None, fd, events, handle);
 }
