@@ -84,9 +84,10 @@ bool bkpy_loop_take_exit(LoopObject *self);
 void bkpy_loop_leave(LoopObject *self);
 
 /* With an exception set, take it: hand it to loop.call_exception_handler()
- * with this message and, where not NULL, these context entries; KeyboardInterrupt
- * and SystemExit go to bkpy_loop_take_exit() instead. What the handler itself
- * raises goes to bkpy_loop_leave(). No exception is set on return. */
+ * with this message and, where not NULL, these context entries.
+ * KeyboardInterrupt and SystemExit go to bkpy_loop_take_exit() instead. What
+ * the handler itself raises goes to bkpy_loop_leave(). No exception is set on
+ * return. */
 void bkpy_loop_report(LoopObject *self, const char *message,
                       PyObject *transport, PyObject *protocol,
                       PyObject *handle);
