@@ -19,7 +19,9 @@ def environment(backend, **extra):
     for name in ("PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "BECKET_BACKEND"):
         env.pop(name, None)
     env[VARIABLE] = backend
-    env["PYTHONPATH"] = str(TESTS)
+    # What this process was given comes along: it may be where becket is.
+    given = env.get("PYTHONPATH")
+    env["PYTHONPATH"] = f"{TESTS}:{given}" if given else str(TESTS)
     env["PYTHONUNBUFFERED"] = "1"
     env["PYTHONFAULTHANDLER"] = "1"
     env.update(extra)
