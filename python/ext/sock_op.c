@@ -287,12 +287,18 @@ op_first_step(SockOpObject *self, PyObject **ret)
 }
 
 static PySendResult
-sock_op_send_slot(PyObject *op, PyObject *Py_UNUSED(value), PyObject **ret)
+sock_op_send_slot(PyObject *op, PyObject *value, PyObject **ret)
 {
     SockOpObject *self = SockOpObject_CAST(op);
     PyObject *future;
 
     *ret = NULL;
+    if (self->step == OP_NEW && value != Py_None) {
+        PyErr_SetString(
+            PyExc_TypeError,
+            "can't send non-None value to a just-started coroutine");
+        return PYGEN_ERROR;
+    }
     if (self->step == OP_NEW) {
         return op_first_step(self, ret);
     }
