@@ -2,8 +2,10 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +67,26 @@ on_error(bk_server *failing, int error, void *self)
     ck_assert_ptr_eq(failing, server);
     seen.errors++;
     seen.last_error = error;
+}
+
+typedef int (*getaddrinfo_call)(const char *, const char *,
+                                const struct addrinfo *, struct addrinfo **);
+
+/* Some resolvers say the same more than once: "twice.test" does. */
+int
+getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+            struct addrinfo **ret_result)
+{
+    getaddrinfo_call real;
+    int r;
+
+    *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+    if (host == NULL || strcmp(host, "twice.test") != 0) {
+        return real(host, service, hints, ret_result);
+    }
+    r = real("127.0.0.1", service, hints, ret_result);
+    return r == 0 ? real("127.0.0.1", service, hints, &(*ret_result)->ai_next)
+                  : r;
 }
 
 static void
@@ -348,6 +370,18 @@ START_TEST(reuse_port_shares)
                          &other),
                      0);
     bk_server_free(other);
+    end();
+}
+END_TEST
+
+START_TEST(an_address_is_bound_once)
+{
+    bk_address address;
+
+    begin(_i);
+    serve(&(bk_server_options){.host = "twice.test"});
+    ck_assert_int_eq(bk_server_getsockname(server, 0, &address), 0);
+    ck_assert_int_eq(bk_server_getsockname(server, 1, &address), -ENOENT);
     end();
 }
 END_TEST
@@ -685,6 +719,7 @@ main(void)
     ADD(servers, factory_may_close_the_server);
     ADD(servers, port_in_use_is_told);
     ADD(servers, reuse_port_shares);
+    ADD(servers, an_address_is_bound_once);
     ADD(servers, all_interfaces_with_one_port);
     ADD(servers, arguments_are_checked);
     ADD(servers, shortage_of_fds_pauses);

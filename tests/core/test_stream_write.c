@@ -72,6 +72,29 @@ START_TEST(write_through_sends_in_the_callback)
 END_TEST
 
 static void
+write_large_and_small(void *arg)
+{
+    char *got = malloc(16384);
+
+    (void)arg;
+    ck_assert_int_eq(bk_transport_write(stream(), big_data, 16384), 0);
+    ck_assert_uint_eq(recv_all(stream_fds[1], got, 16384), 16384);
+    ck_assert(is_pattern(got, 16384, 0));
+    ck_assert_int_eq(bk_transport_write(stream(), big_data, 16383), 0);
+    expect_peer_gets_nothing();
+    free(got);
+}
+
+/* It would have to be copied, which costs more than a system call. */
+START_TEST(large_write_is_sent_in_the_callback)
+{
+    begin(_i);
+    do_in_callback(stream_loop, write_large_and_small, NULL);
+    end();
+}
+END_TEST
+
+static void
 write_and_ask(void *arg)
 {
     (void)arg;
@@ -625,6 +648,7 @@ add_writing(Suite *suite)
     ADD(writing, write_outside_of_callbacks_is_sent_at_once);
     ADD(writing, writes_of_a_callback_leave_in_one_send);
     ADD(writing, write_through_sends_in_the_callback);
+    ADD(writing, large_write_is_sent_in_the_callback);
     ADD(writing, whoever_could_tell_sends_first);
     ADD(writing, failing_write_keeps_its_place_in_the_queue);
     ADD(writing, a_callback_scheduled_before_the_write_runs_before);
