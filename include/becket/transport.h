@@ -51,7 +51,8 @@ struct bk_protocol {
     void (*buffer_unused)(bk_transport *transport, void *self);
 
     /* The peer has finished sending. True: keep the writing half open; false
-     * (and NULL): close, after what is queued has been sent. */
+     * (and NULL): close, after what is queued has been sent. After a
+     * bk_loop_break() from inside, the next run asks again. */
     bool (*eof_received)(bk_transport *transport, void *self);
 
     /* More than the high-water mark is queued (called from inside the write),

@@ -19,29 +19,33 @@ raise_code(SockOpObject *self, int64_t code)
     return bkpy_error_set(self->state, (int)code);
 }
 
-/* The fd when the call may be made directly; -1: call the method; -2: an
- * exception is set. */
+/* The fd for a direct call, or -1: call the method, which knows the right
+ * exception. Asked for last, right before the system call: what runs between
+ * could close the socket, and the number could then be somebody else's. */
 static int
 direct_fd(SockOpObject *self)
 {
-    int is_plain = bkpy_socket_is_plain(self->state, self->sock);
-    int fd;
-
-    if (is_plain <= 0) {
-        return is_plain < 0 ? -2 : -1;
-    }
-    fd = bkpy_socket_fileno(self->state, self->sock);
-    return fd >= 0 ? fd : (fd == -2 ? -2 : -1);
+    return PyObject_TypeCheck(self->sock, self->state->BaseSocketType)
+               ? bkpy_socket_fileno(self->state, self->sock)
+               : -1;
 }
 
 static PyObject *
-recv_direct(SockOpObject *self, int fd, Py_ssize_t size)
+recv_by_method(SockOpObject *self)
+{
+    return PyObject_CallMethod(self->sock, "recv", "O", self->arg);
+}
+
+static PyObject *
+recv_direct(SockOpObject *self, Py_ssize_t size)
 {
     PyObject *data = PyBytes_FromStringAndSize(NULL, size);
+    int fd = direct_fd(self);
     int64_t n;
 
-    if (data == NULL) {
-        return NULL;
+    if (data == NULL || fd < 0) {
+        Py_XDECREF(data);
+        return data == NULL ? NULL : recv_by_method(self);
     }
     n = bk_socket_recv(fd, PyBytes_AS_STRING(data), (size_t)size);
     if (n < 0) {
@@ -57,38 +61,46 @@ recv_direct(SockOpObject *self, int fd, Py_ssize_t size)
 static PyObject *
 attempt_recv(SockOpObject *self)
 {
-    int fd = direct_fd(self);
+    int is_plain = bkpy_socket_is_plain(self->state, self->sock);
 
-    if (fd == -2) {
+    if (is_plain < 0) {
         return NULL;
     }
-    if (fd >= 0 && PyLong_CheckExact(self->arg)) {
+    if (is_plain && PyLong_CheckExact(self->arg)) {
         Py_ssize_t size = PyLong_AsSsize_t(self->arg);
 
         if (size > 0) {
-            return recv_direct(self, fd, size);
+            return recv_direct(self, size);
         }
         PyErr_Clear();
     }
-    return PyObject_CallMethod(self->sock, "recv", "O", self->arg);
+    return recv_by_method(self);
 }
 
 static PyObject *
 attempt_recv_into(SockOpObject *self)
 {
-    int fd = direct_fd(self);
+    int is_plain = bkpy_socket_is_plain(self->state, self->sock);
+    int fd = -1;
     Py_buffer view;
     int64_t n;
 
-    if (fd == -2) {
+    if (is_plain < 0) {
         return NULL;
     }
-    if (fd < 0 || PyObject_GetBuffer(self->arg, &view, PyBUF_WRITABLE) < 0) {
-        PyErr_Clear();
+    if (is_plain) {
+        if (PyObject_GetBuffer(self->arg, &view, PyBUF_WRITABLE) < 0) {
+            PyErr_Clear();
+        }
+        else {
+            fd = direct_fd(self);
+            n = fd >= 0 ? bk_socket_recv(fd, view.buf, (size_t)view.len) : 0;
+            PyBuffer_Release(&view);
+        }
+    }
+    if (fd < 0) {
         return PyObject_CallMethod(self->sock, "recv_into", "O", self->arg);
     }
-    n = bk_socket_recv(fd, view.buf, (size_t)view.len);
-    PyBuffer_Release(&view);
     return n < 0 ? raise_code(self, n) : PyLong_FromLongLong(n);
 }
 
@@ -166,12 +178,13 @@ send_by_method(SockOpObject *self, const Py_buffer *view)
 static PyObject *
 attempt_sendall(SockOpObject *self)
 {
-    int fd = direct_fd(self);
+    int is_plain = bkpy_socket_is_plain(self->state, self->sock);
     Py_buffer view;
     Py_ssize_t n;
+    int fd;
     bool is_complete;
 
-    if (fd == -2) {
+    if (is_plain < 0) {
         return NULL;
     }
     if (PyObject_GetBuffer(self->arg, &view, PyBUF_SIMPLE) < 0) {
@@ -181,6 +194,7 @@ attempt_sendall(SockOpObject *self)
     }
     /* Data that shrank while we waited: what is left is what counts. */
     self->sent = Py_MIN(self->sent, view.len);
+    fd = is_plain ? direct_fd(self) : -1;
     n = fd >= 0 ? send_direct(self, fd, &view) : send_by_method(self, &view);
     is_complete = n >= 0 && self->sent + n >= view.len;
     PyBuffer_Release(&view);

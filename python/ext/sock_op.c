@@ -198,12 +198,35 @@ is_abandoned(SockOpObject *self)
     return is_done;
 }
 
+/* Attempts and steps may run Python code, which must not end the operation
+ * under them: 0, or -1 with the exception that a coroutine raises. */
+static int
+check_not_running(const SockOpObject *self)
+{
+    if (self->is_running) {
+        PyErr_SetString(PyExc_ValueError, "coroutine already executing");
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+op_attempt(SockOpObject *self)
+{
+    PyObject *result;
+
+    self->is_running = true;
+    result = self->kind->attempt(self);
+    self->is_running = false;
+    return result;
+}
+
 /* The handle's callback: the fd is ready. */
 static PyObject *
 sock_op_on_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     SockOpObject *self = SockOpObject_CAST(op);
-    int abandoned = is_abandoned(self);
+    int abandoned = check_not_running(self) < 0 ? -1 : is_abandoned(self);
     PyObject *result;
 
     if (abandoned != 0) {
@@ -212,7 +235,7 @@ sock_op_on_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
         }
         Py_RETURN_NONE;
     }
-    result = self->kind->attempt(self);
+    result = op_attempt(self);
     if (result == NULL) {
         if (must_wait()) {
             PyErr_Clear();
@@ -231,59 +254,77 @@ sock_op_on_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+/* Watch the fd for the handle. The number is asked for last: whatever ran
+ * before could have closed the socket, and somebody else could have it. */
+static int
+op_watch(SockOpObject *self)
+{
+    int fd = bkpy_socket_fileno(self->state, self->sock);
+
+    if (fd == -2 || bkpy_loop_check_fd_free(self->loop, fd) < 0 ||
+        bkpy_loop_watch_fd(self->loop, fd, self->kind->events, self->handle) <
+            0) {
+        return -1;
+    }
+    self->fd = fd;
+    return 0;
+}
+
 /* Register the fd and give the future to wait for (new reference). */
 static PyObject *
 op_wait(SockOpObject *self)
 {
-    PyObject *on_ready;
-    int fd = bkpy_socket_fileno(self->state, self->sock);
+    PyObject *on_ready = PyObject_GetAttrString((PyObject *)self, "_on_ready");
 
-    if (fd == -2 || bkpy_loop_check_fd_free(self->loop, fd) < 0) {
-        return NULL;
-    }
-    self->future = bkpy_loop_create_future(self->loop);
-    on_ready = PyObject_GetAttrString((PyObject *)self, "_on_ready");
-    if (self->future == NULL || on_ready == NULL) {
-        Py_XDECREF(on_ready);
+    if (on_ready == NULL) {
         return NULL;
     }
     self->handle =
         bkpy_handle_new(self->loop, on_ready, NULL, 0, NULL, BKPY_HANDLE_IO);
     Py_DECREF(on_ready);
-    if (self->handle == NULL ||
-        bkpy_loop_watch_fd(self->loop, fd, self->kind->events, self->handle) <
-            0 ||
+    self->future = bkpy_loop_create_future(self->loop);
+    if (self->handle == NULL || self->future == NULL ||
         PyObject_SetAttr(self->future,
                          self->state->str__asyncio_future_blocking,
-                         Py_True) < 0) {
+                         Py_True) < 0 ||
+        op_watch(self) < 0) {
         return NULL;
     }
-    self->fd = fd;
     self->step = OP_WAITING;
     return Py_NewRef(self->future);
+}
+
+/* The result, or NULL with an exception, or the future to wait for. */
+static PyObject *
+op_try(SockOpObject *self, bool *ret_must_wait)
+{
+    PyObject *result;
+
+    if (check_socket(self) < 0) {
+        return NULL;
+    }
+    result = self->kind->attempt(self);
+    if (result == NULL && must_wait()) {
+        PyErr_Clear();
+        result = op_wait(self);
+        *ret_must_wait = result != NULL;
+    }
+    return result;
 }
 
 static PySendResult
 op_first_step(SockOpObject *self, PyObject **ret)
 {
-    PyObject *result;
+    bool is_waiting = false;
 
-    if (check_socket(self) < 0) {
-        *ret = NULL;
-        op_finish(self);
-        return PYGEN_ERROR;
+    self->is_running = true;
+    *ret = op_try(self, &is_waiting);
+    self->is_running = false;
+    if (is_waiting) {
+        return PYGEN_NEXT;
     }
-    result = self->kind->attempt(self);
-    if (result == NULL && must_wait()) {
-        PyErr_Clear();
-        *ret = op_wait(self);
-        if (*ret != NULL) {
-            return PYGEN_NEXT;
-        }
-    }
-    *ret = result;
     op_finish(self);
-    return result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+    return *ret == NULL ? PYGEN_ERROR : PYGEN_RETURN;
 }
 
 static PySendResult
@@ -293,6 +334,9 @@ sock_op_send_slot(PyObject *op, PyObject *value, PyObject **ret)
     PyObject *future;
 
     *ret = NULL;
+    if (check_not_running(self) < 0) {
+        return PYGEN_ERROR;
+    }
     if (self->step == OP_NEW && value != Py_None) {
         PyErr_SetString(
             PyExc_TypeError,
@@ -355,6 +399,9 @@ sock_op_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
         PyErr_SetString(PyExc_TypeError, "throw() takes 1 to 3 arguments");
         return NULL;
     }
+    if (check_not_running(SockOpObject_CAST(op)) < 0) {
+        return NULL;
+    }
     op_finish(SockOpObject_CAST(op));
     if (PyExceptionInstance_Check(args[0])) {
         PyErr_SetObject((PyObject *)Py_TYPE(args[0]), args[0]);
@@ -374,6 +421,9 @@ sock_op_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 static PyObject *
 sock_op_close(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
+    if (check_not_running(SockOpObject_CAST(op)) < 0) {
+        return NULL;
+    }
     op_finish(SockOpObject_CAST(op));
     Py_RETURN_NONE;
 }
@@ -393,11 +443,9 @@ sock_op_get_await(PyObject *op, void *Py_UNUSED(closure))
 }
 
 static PyObject *
-sock_op_get_running(PyObject *Py_UNUSED(op), void *Py_UNUSED(closure))
+sock_op_get_running(PyObject *op, void *Py_UNUSED(closure))
 {
-    /* A step runs no Python code that could ask, but for methods of users'
-     * own socket classes. */
-    Py_RETURN_FALSE;
+    return PyBool_FromLong(SockOpObject_CAST(op)->is_running);
 }
 
 static PyObject *

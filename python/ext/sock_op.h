@@ -33,6 +33,7 @@ typedef struct SockOpObject {
     Py_ssize_t sent; /* sock_sendall: bytes that are on their way */
     int fd;          /* registered while waiting, else -1 */
     op_state step;
+    bool is_running; /* a step or an attempt is under way: nothing may end it */
 } SockOpObject;
 
 static inline SockOpObject *

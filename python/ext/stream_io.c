@@ -329,7 +329,8 @@ end_reading(StreamTransportObject *self, bool is_kept_open)
         self->is_closing = true;
         bk_transport_close(&self->core);
     }
-    self->is_at_eof = is_kept_open;
+    /* When the run ends here, the next one tells of the end again. */
+    self->is_at_eof = is_kept_open && self->loop->exit == NULL;
     bkpy_stream_review_hold(self);
     return is_kept_open;
 }

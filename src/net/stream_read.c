@@ -101,6 +101,9 @@ tell_eof(bk_transport *t)
     bool is_kept_open =
         protocol->eof_received != NULL && protocol->eof_received(t, t->_self);
 
+    if (t->_io._loop->is_breaking) {
+        return; /* not dealt with: the next run meets the end again */
+    }
     if (is_kept_open) {
         bki_stream_read_stop(t);
     }

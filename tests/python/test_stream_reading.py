@@ -207,6 +207,27 @@ async def test_end_of_file_closes(loop):
         assert peer.recv(1) == b""
 
 
+def test_end_of_file_is_told_again_after_an_interrupt(loop, run_main):
+    class Interrupts(Recorder):
+        def eof_received(self):
+            super().eof_received()
+            if self.calls.count("eof_received") == 1:
+                raise KeyboardInterrupt
+
+    async def connect():
+        ours, peer = tcp_pair()
+        _, protocol = await loop.create_connection(Interrupts, sock=ours)
+        return protocol, peer
+
+    protocol, peer = run_main(connect())
+    with peer:
+        peer.shutdown(socket.SHUT_WR)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(protocol.lost)
+        assert loop.run_until_complete(protocol.lost) is None
+    assert protocol.calls.count("eof_received") == 2
+
+
 @row("P4E-008")
 @pytest.mark.parametrize("value", [None, False, 0, "", []])
 async def test_false_return_values_of_eof_received(loop, value):

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import gc
 import socket
+import sys
 import weakref
 
 import pytest
@@ -386,6 +387,10 @@ async def test_open_connection_refused(loop):
             await asyncio.open_connection("127.0.0.1", port)
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 11, 7) or sys.version_info[:3] == (3, 12, 0),
+    reason="asyncio left the connection open before 3.11.7 and 3.12.1",
+)
 async def test_failing_client_callback(loop, errors):
     async def serve(reader, writer):
         raise ValueError("in the callback")
