@@ -27,7 +27,7 @@ from loops import LOOPS, REFERENCE
 from measure import Bench, MeasureError
 from results import Results
 
-SPLIT_COLUMNS = 72  # of a progress line
+PROGRESS_COLUMNS = 72
 
 
 def words(text: str) -> list[str]:
@@ -44,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--loops", type=words, default=[], help=f"of {', '.join(LOOPS)}")
     add("--rounds", type=int, default=5, help="at most (default 5)")
     add("--minutes", type=float, default=10, help="no round ends later")
-    add("--seconds", type=float, default=0.5, help="of each measurement")
+    add("--seconds", type=float, default=0.4, help="of each measurement")
     add("--count", type=int, default=0, help="operations, not seconds")
     add("--json", metavar="FILE", help="all figures; - for stdout")
     add("--list", action="store_true", help="the rows and their groups")
@@ -97,6 +97,12 @@ def probe_loops(
     return versions, missing
 
 
+def show_progress(text: str) -> None:
+    """One line that changes, and nothing in a log."""
+    if sys.stderr.isatty():
+        measure.say(f"\r{text:{PROGRESS_COLUMNS}}\r", end="")
+
+
 def runs_on(row: rows.Row, loop: str) -> bool:
     return loop != REFERENCE or row.group == rows.NETWORK
 
@@ -109,8 +115,7 @@ def run_row(results: Results, bench: Bench, row: rows.Row, turn: int) -> None:
         key = row.name, loop
         if key in results.errors:
             continue  # what has failed once may take long to fail again
-        line = f"round {len(results.rounds)}: {row.name} on {loop}"
-        measure.say(f"\r{line:{SPLIT_COLUMNS}}", end="")
+        show_progress(f"round {len(results.rounds)}: {row.name} on {loop}")
         try:
             results.rounds[-1][key] = measure.measure(bench, row, loop)
         except MeasureError as error:
@@ -127,10 +132,12 @@ def run_rounds(
         if start + longest > end:
             break
         results.rounds.append({})
+        if not sys.stderr.isatty():
+            measure.say(f"round {len(results.rounds)}")
         for row in results.rows:
             run_row(results, bench, row, len(results.rounds) - 1)
         longest = max(longest, time.monotonic() - start)
-    measure.say(f"\r{'':{SPLIT_COLUMNS}}\r", end="")
+    show_progress("")
 
 
 def describe(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
