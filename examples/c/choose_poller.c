@@ -46,7 +46,7 @@ send_abc(void *arg)
 static int
 run(struct program *self)
 {
-    bk_watch watch;
+    bk_watch watch = {0};
     int r = bk_watch_init(&watch, self->loop, self->pipe[0], on_readable);
 
     if (r == 0) {

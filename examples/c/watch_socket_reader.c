@@ -45,7 +45,7 @@ send_abc(void *arg)
 static int
 run(struct program *self, int reader)
 {
-    bk_watch watch;
+    bk_watch watch = {0};
     int r = bk_watch_init(&watch, self->loop, reader, on_readable);
 
     if (r == 0) {

@@ -60,9 +60,9 @@ BK_API int bk_watch_init(bk_watch *watch, bk_loop *loop, int fd,
 
 /* Watch for these events (0: for none; the fd is then withdrawn). Told to the
  * kernel at once, so its errors arrive here: -EPERM for an fd that cannot be
- * polled, -EBADF, -EEXIST if a live transport has it. Withdrawing never
- * fails. A queued event of a direction no longer wanted is dropped.
- * Thread: loop. */
+ * polled, -EBADF, -EEXIST if a live transport or another watch has it, -EINVAL
+ * for a watch that is all zero. Withdrawing never fails otherwise. A queued
+ * event of a direction no longer wanted is dropped. Thread: loop. */
 BK_API int bk_watch_set(bk_watch *watch, unsigned events);
 
 BK_API unsigned bk_watch_get(const bk_watch *watch);  /* Thread: loop. */

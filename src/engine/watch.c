@@ -40,7 +40,8 @@ bk_watch_init(bk_watch *watch, bk_loop *loop, int fd, bk_watch_cb callback)
 int
 bk_watch_set(bk_watch *watch, unsigned events)
 {
-    if (watch == NULL || (events & ~EVENTS_ALL) != 0) {
+    if (watch == NULL || watch->_io._loop == NULL ||
+        (events & ~EVENTS_ALL) != 0) {
         return -EINVAL;
     }
     return watch->_io._loop->engine->ops->watch(&watch->_io, events);

@@ -302,7 +302,7 @@ END_TEST
 
 START_TEST(test_errors)
 {
-    bk_watch watch;
+    bk_watch watch = {0};
     int closed;
 
     setup_loop(_i);
@@ -313,6 +313,7 @@ START_TEST(test_errors)
     ck_assert_int_eq(bk_watch_init(&watch, loop, fds[0], NULL), -EINVAL);
     ck_assert_int_eq(bk_watch_init(&watch, loop, -1, on_ready), -EBADF);
     ck_assert_int_eq(bk_watch_set(NULL, BK_READABLE), -EINVAL);
+    ck_assert_int_eq(bk_watch_set(&watch, 0), -EINVAL);
     ck_assert_uint_eq(bk_watch_get(NULL), 0);
     ck_assert_int_eq(bk_watch_fd(NULL), -1);
     ck_assert_ptr_null(bk_watch_loop(NULL));
