@@ -241,8 +241,8 @@ drop_reference(void *op)
 static void
 drop_after_callback(ServerObject *self)
 {
-    if (self->is_accepting) {
-        Py_DECREF(self); /* the anchor holds it */
+    if (self->is_accepting || Py_REFCNT(self) > 1) {
+        Py_DECREF(self); /* the anchor or somebody else holds it */
         return;
     }
     /* Without memory it is kept for good, which is safe. */
