@@ -227,8 +227,8 @@ bkpy_handle_dealloc(PyObject *op)
     PyObject_GC_UnTrack(op);
     /* Handles can hold each other in a chain of any length (call_soon(f, h)
      * again and again): without this it would overflow the C stack. */
-    Py_TRASHCAN_BEGIN(op, bkpy_handle_dealloc) if (self->weakrefs != NULL)
-    {
+    Py_TRASHCAN_BEGIN(op, bkpy_handle_dealloc);
+    if (self->weakrefs != NULL) {
         PyObject_ClearWeakRefs(op);
     }
     (void)bkpy_handle_clear(op);
@@ -238,7 +238,7 @@ bkpy_handle_dealloc(PyObject *op)
     handle_free(loop, op);
     Py_XDECREF(loop);
     Py_DECREF(tp);
-    Py_TRASHCAN_END
+    Py_TRASHCAN_END;
 }
 
 /* --- queueing --- */

@@ -160,7 +160,10 @@ now_ns(void *arg)
         self->last_time_ns = bkpy_seconds_to_ns(seconds);
     }
     else {
+        /* A stop, not a break, since it may be asked before the wait, which
+         * must then not sleep. */
         set_exit(self);
+        bk_loop_stop(self->core);
     }
     return self->last_time_ns;
 }

@@ -105,6 +105,17 @@ add(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
     return handle;
 }
 
+/* A number that no fd has is watched by nobody. */
+static PyObject *
+not_watched(PyObject *file)
+{
+    if (!PyLong_Check(file) || !PyErr_ExceptionMatches(PyExc_OverflowError)) {
+        return NULL;
+    }
+    PyErr_Clear();
+    Py_RETURN_FALSE;
+}
+
 static PyObject *
 take_back(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
           PyObject *kwnames, const struct kind *kind)
@@ -119,8 +130,10 @@ take_back(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     if (self->is_closed && PyLong_Check(file)) {
         Py_RETURN_FALSE;
     }
-    if (file_to_fd(self, file, &fd) < 0 ||
-        (kind->is_checked && bkpy_loop_check_file_free(self, file, fd) < 0)) {
+    if (file_to_fd(self, file, &fd) < 0) {
+        return not_watched(file);
+    }
+    if (kind->is_checked && bkpy_loop_check_file_free(self, file, fd) < 0) {
         return NULL;
     }
     if (self->is_closed) {
