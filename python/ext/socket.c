@@ -40,8 +40,7 @@ fileno_by_call(PyObject *sock, PyObject *str_fileno)
 int
 bkpy_socket_fileno(bkpy_state *state, PyObject *sock)
 {
-    if (state->has_socket_layout &&
-        PyObject_TypeCheck(sock, state->BaseSocketType)) {
+    if (bkpy_socket_is_direct(state, sock)) {
         return fd_in_struct(sock);
     }
     return fileno_by_call(sock, state->str_fileno);
@@ -99,13 +98,17 @@ static const bk_socket_ops called_ops = {
     .close = close_socket,
 };
 
+bool
+bkpy_socket_is_direct(bkpy_state *state, PyObject *sock)
+{
+    return state->has_socket_layout &&
+           PyObject_TypeCheck(sock, state->BaseSocketType);
+}
+
 const bk_socket_ops *
 bkpy_socket_ops(bkpy_state *state, PyObject *sock)
 {
-    return state->has_socket_layout &&
-                   PyObject_TypeCheck(sock, state->BaseSocketType)
-               ? &direct_ops
-               : &called_ops;
+    return bkpy_socket_is_direct(state, sock) ? &direct_ops : &called_ops;
 }
 
 /* --- plain sockets --- */

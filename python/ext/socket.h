@@ -20,6 +20,9 @@ int bkpy_socket_fileno(bkpy_state *state, PyObject *sock);
  * keeps a reference until it is closed. Need the GIL. Static. */
 const bk_socket_ops *bkpy_socket_ops(bkpy_state *state, PyObject *sock);
 
+/* True when asking the object for its number runs no Python code. */
+bool bkpy_socket_is_direct(bkpy_state *state, PyObject *sock);
+
 /* True when the object's I/O methods are those of socket.socket, so that
  * reading and writing its fd directly is the same as calling them. -1 with an
  * exception. */

@@ -16,6 +16,7 @@
 #include <errno.h>
 
 #include "log.h"
+#include "socket.h"
 
 BKPY_SHOWN_CALLBACK(read_ready, "_read_ready");
 BKPY_SHOWN_CALLBACK(write_ready, "_write_ready");
@@ -363,6 +364,11 @@ reader_get_buffer(bk_transport *Py_UNUSED(t), void **ret_buf, size_t *ret_len,
     size_t len = self->read_bytes;
 
     self->is_receiving = true;
+    /* Nothing may run between the reservation and the receive. */
+    if (self->socket != NULL &&
+        !bkpy_socket_is_direct(self->state, self->socket)) {
+        return 0;
+    }
     if (len == 0 || !bkpy_stream_reader_reserve(self, len)) {
         return 0;
     }

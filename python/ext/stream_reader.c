@@ -71,23 +71,19 @@ typedef struct {
     PyObject *reader_function;
 } method_pair;
 
-/* find_reader(), if the methods are asyncio's. */
+/* find_reader(), if the methods are asyncio's. The protocol is held by the
+ * caller: a property in its class may take it from the transport. */
 static int
-find_target(StreamTransportObject *self, const method_pair *pair,
-            PyObject **ret_reader)
+find_target_of(bkpy_state *state, PyObject *protocol, const method_pair *pair,
+               PyObject **ret_reader)
 {
-    PyObject *protocol = self->protocol;
     PyObject *reader;
-    int r;
+    int r = has_method(protocol, pair->protocol_name, pair->protocol_function);
 
-    if (pair->protocol_function == NULL || pair->reader_function == NULL) {
-        return 0;
-    }
-    r = has_method(protocol, pair->protocol_name, pair->protocol_function);
     if (r <= 0) {
         return r;
     }
-    r = find_reader(self->state, protocol, &reader);
+    r = find_reader(state, protocol, &reader);
     if (r <= 0) {
         return r;
     }
@@ -100,6 +96,22 @@ find_target(StreamTransportObject *self, const method_pair *pair,
     }
     *ret_reader = reader;
     return 1;
+}
+
+static int
+find_target(StreamTransportObject *self, const method_pair *pair,
+            PyObject **ret_reader)
+{
+    PyObject *protocol;
+    int r;
+
+    if (pair->protocol_function == NULL || pair->reader_function == NULL) {
+        return 0;
+    }
+    protocol = Py_NewRef(self->protocol);
+    r = find_target_of(self->state, protocol, pair, ret_reader);
+    Py_DECREF(protocol);
+    return r;
 }
 
 /* --- feeding --- */
@@ -312,8 +324,10 @@ bkpy_stream_reader_tell(StreamTransportObject *self)
     bkpy_state *state = self->state;
     reader_parts parts = {.limit = -1};
     PyObject *reader = NULL;
-    int r = find_reader(state, self->protocol, &reader);
+    PyObject *protocol = Py_NewRef(self->protocol);
+    int r = find_reader(state, protocol, &reader);
 
+    Py_DECREF(protocol);
     if (r <= 0 || reader == NULL) {
         return r;
     }

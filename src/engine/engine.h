@@ -78,9 +78,14 @@ struct bki_engine_ops {
     void (*read_stop)(bk_io *io);
 
     /* Send what can be sent without waiting; bytes taken, 0 if none, or the
-     * failure. When less than all was taken, on_writable comes once, unless
-     * write_stop is called. At most BKI_IOV_MAX parts; iov_count > 0. */
-    ssize_t (*write)(bk_io *io, const struct iovec *iov, int iov_count);
+     * failure. fd is the io's number now: asking a socket object for it may
+     * run any code, so the caller asks before it looks at what it sends. At
+     * most BKI_IOV_MAX parts; iov_count > 0. */
+    ssize_t (*write)(bk_io *io, int fd, const struct iovec *iov, int iov_count);
+
+    /* on_writable comes once, unless write_stop is called. Apart from write,
+     * since an external poller may run any code when it is told. */
+    int (*write_wait)(bk_io *io);
     void (*write_stop)(bk_io *io);
 
     int (*accept_start)(bk_io *io, int accepts_max);

@@ -196,6 +196,7 @@ static const struct bki_engine_ops readiness_ops = {
     .read_start = bki_readiness_read_start,
     .read_stop = bki_readiness_read_stop,
     .write = bki_readiness_write,
+    .write_wait = bki_readiness_write_wait,
     .write_stop = bki_readiness_write_stop,
     .accept_start = bki_readiness_accept_start,
     .accept_stop = bki_readiness_accept_stop,

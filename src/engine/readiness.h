@@ -71,7 +71,9 @@ void bki_registry_rebuild(struct bki_readiness *readiness);
 /* The calls of bki_engine_ops, see there. */
 int bki_readiness_read_start(bk_io *io);
 void bki_readiness_read_stop(bk_io *io);
-ssize_t bki_readiness_write(bk_io *io, const struct iovec *iov, int iov_count);
+ssize_t bki_readiness_write(bk_io *io, int fd, const struct iovec *iov,
+                            int iov_count);
+int bki_readiness_write_wait(bk_io *io);
 void bki_readiness_write_stop(bk_io *io);
 int bki_readiness_accept_start(bk_io *io, int accepts_max);
 void bki_readiness_accept_stop(bk_io *io);

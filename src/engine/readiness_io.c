@@ -103,46 +103,35 @@ run_write(bk_handle *handle)
     io->_ops->on_writable(io);
 }
 
-static size_t
-length_of(const struct iovec *iov, int iov_count)
-{
-    size_t len = 0;
-
-    for (int i = 0; i < iov_count; i++) {
-        len += iov[i].iov_len;
-    }
-    return len;
-}
-
 ssize_t
-bki_readiness_write(bk_io *io, const struct iovec *iov, int iov_count)
+bki_readiness_write(bk_io *io, int fd, const struct iovec *iov, int iov_count)
 {
-    int fd = bki_io_fileno(io);
     ssize_t n;
-    int r;
 
     assert(iov_count > 0);
     assert(iov_count <= BKI_IOV_MAX);
     n = iov_count == 1 ? bki_sys_send(fd, iov->iov_base, iov->iov_len)
                        : bki_sys_sendmsg(fd, iov, iov_count);
     if (is_again(n)) {
-        n = 0;
+        return 0;
     }
-    if (n < 0) {
-        return n;
+    if (n > 0) {
+        io->_loop->stats.bytes_sent += (uint64_t)n;
     }
-    io->_loop->stats.bytes_sent += (uint64_t)n;
-    if ((size_t)n == length_of(iov, iov_count)) {
-        bki_readiness_write_stop(io);
-        return n;
-    }
+    return n;
+}
+
+int
+bki_readiness_write_wait(bk_io *io)
+{
+    int r;
+
     io->_write._callback = run_write;
     r = bki_registry_want(io, BK_WRITABLE);
-    if (r < 0) {
-        return r;
+    if (r == 0) {
+        io->_is_write_owed = 1;
     }
-    io->_is_write_owed = 1;
-    return n;
+    return r;
 }
 
 void

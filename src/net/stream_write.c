@@ -148,15 +148,22 @@ tell_drained(bk_transport *t)
 }
 
 /* One system call: the queue, and behind it what the cursor holds. Bytes
- * taken or the failure; *ret_wanted is how many there were. */
+ * taken or the failure; *ret_wanted is how many there were. Asking for the fd
+ * may run the socket object's code, which may write, close and abort: so the
+ * queue is looked at afterwards. */
 static ssize_t
 send_once(bk_transport *t, const struct bki_slice_cursor *cursor,
           size_t *ret_wanted)
 {
     struct iovec iov[BKI_IOV_MAX];
-    int count = bki_queue_gather(t, iov, BKI_IOV_MAX);
+    int fd = bki_io_fileno(&t->_io);
     size_t wanted = 0;
+    int count;
 
+    if (t->_state >= BKI_STREAM_LOST) {
+        return -ECANCELED; /* who has lost it has told why */
+    }
+    count = bki_queue_gather(t, iov, BKI_IOV_MAX);
     count += bki_cursor_gather(cursor, iov + count, BKI_IOV_MAX - count);
     for (int i = 0; i < count; i++) {
         wanted += iov[i].iov_len;
@@ -165,7 +172,7 @@ send_once(bk_transport *t, const struct bki_slice_cursor *cursor,
     if (wanted == 0 || bki_loop_is_forked(t->_io._loop)) {
         return 0; /* the data of a forked child's copy is the parent's */
     }
-    return t->_io._loop->engine->ops->write(&t->_io, iov, count);
+    return t->_io._loop->engine->ops->write(&t->_io, fd, iov, count);
 }
 
 /* Send queue and cursor until the kernel takes no more. */
@@ -196,6 +203,27 @@ send_all(bk_transport *t, struct bki_slice_cursor *cursor,
     }
 }
 
+/* Tell the engine what a send has come to: last of all, since a poller from
+ * outside may run any code. */
+static void
+tell_engine(bk_transport *t)
+{
+    const struct bki_engine_ops *ops = t->_io._loop->engine->ops;
+    int r;
+
+    if (t->_state >= BKI_STREAM_LOST || bki_loop_is_forked(t->_io._loop)) {
+        return;
+    }
+    if (!t->_is_blocked) {
+        ops->write_stop(&t->_io);
+        return;
+    }
+    r = ops->write_wait(&t->_io);
+    if (r < 0) {
+        bki_stream_lose(t, r);
+    }
+}
+
 static void
 send_queue(bk_transport *t)
 {
@@ -209,6 +237,7 @@ send_queue(bk_transport *t)
     }
     else {
         (void)bki_stream_unlink_flush(t, false);
+        tell_engine(t);
         check_blocked(t);
         bki_stream_check_pause(t);
     }
@@ -287,6 +316,7 @@ write_now(bk_transport *t, const bk_slice *slices, size_t count, size_t len)
     if (left > 0) {
         r = keep_rest(t, &cursor, left, left < len);
     }
+    tell_engine(t);
     check_blocked(t);
     bki_stream_check_pause(t);
     bki_segments_release(loop, done);

@@ -166,8 +166,17 @@ write_some(struct owner *owner, size_t len)
 {
     static char data[1 << 20];
     struct iovec iov[2] = {{data, len / 2}, {data, len - len / 2}};
+    ssize_t n = ops()->write(&owner->io, bki_io_fileno(&owner->io), iov, 2);
+    int r = 0;
 
-    return ops()->write(&owner->io, iov, 2);
+    /* What a stream does with the answer. */
+    if (n >= 0 && (size_t)n < len) {
+        r = ops()->write_wait(&owner->io);
+    }
+    else if (n >= 0) {
+        ops()->write_stop(&owner->io);
+    }
+    return r < 0 ? r : n;
 }
 
 void

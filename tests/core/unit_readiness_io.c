@@ -104,7 +104,8 @@ START_TEST(test_write)
     char buf[8];
 
     setup_owner(_i);
-    ck_assert_int_eq(ops()->write(&owners[0].io, &iov, 1), 5);
+    ck_assert_int_eq(
+        ops()->write(&owners[0].io, bki_io_fileno(&owners[0].io), &iov, 1), 5);
     ck_assert_int_eq(write_some(&owners[0], 10), 10);
     ck_assert_int_eq(read(fds[1], buf, 5), 5);
     ck_assert_mem_eq(buf, "hello", 5);
