@@ -38,7 +38,7 @@ typedef struct StreamTransportObject {
     PyObject *error;   /* owned: what connection_lost tells, NULL for None */
     PyObject *raised;  /* owned: raised in a trampoline, told afterwards */
     PyObject *waiter;  /* owned future to wake once reading has started */
-    PyObject *landing; /* owned bytes that a receive goes into */
+    PyObject *landing; /* owned: bytes, or the reader's bytearray, to fill */
     Py_buffer *view;   /* owned memory: a BufferedProtocol's buffer */
     PyObject *dict;    /* owned: attributes of the user's */
     PyObject *weakrefs;
