@@ -199,6 +199,10 @@ static const size_t members[] = {
     PLACE(get_running_loop),
     PLACE(Lock),
     PLACE(support),
+    PLACE(original_data_received),
+    PLACE(original_eof_received),
+    PLACE(original_feed_data),
+    PLACE(original_feed_eof),
 };
 
 static PyObject **
