@@ -2,6 +2,7 @@
 """The loop beside other threads and signals: who gets to run."""
 
 import functools
+import re
 import signal
 import threading
 import time
@@ -170,7 +171,13 @@ def test_a_whole_program_in_development_mode(backend, options):
             runner.run(main())
     """
     done = check(run_code(backend, code, options=options))
-    assert done.stderr == ""
+    # A machine that is busy with other things makes callbacks slow.
+    said = [
+        line
+        for line in done.stderr.splitlines()
+        if not re.fullmatch(r"Executing .* took [\d.]+ seconds", line)
+    ]
+    assert said == []
 
 
 def test_turns_are_cheap(loop):

@@ -1,0 +1,427 @@
+# SPDX-License-Identifier: MIT
+"""Each allocation of a call in turn fails: it says so, and no more happens.
+
+Run as: nomemory.py SCENARIO. The interpreter itself does not survive such
+failures everywhere, so that what runs between the failing allocation and its
+report is C code, as far as that goes: callbacks and protocol methods here are
+built-in functions.
+"""
+
+import _testcapi
+import asyncio
+import contextlib
+import contextvars
+import functools
+import gc
+import os
+import socket
+import sys
+import types
+import warnings
+
+from support.loops import loop_from_environment, turns
+from support.net import tcp_pair
+
+ALLOCATIONS_MAX = 60
+ALLOWED = (MemoryError, OSError, RuntimeError, SystemError)
+
+# A protocol without any Python code.
+Protocol = functools.partial(
+    types.SimpleNamespace,
+    connection_made=id,
+    data_received=id,
+    eof_received=int,
+    connection_lost=id,
+    pause_writing=int,
+    resume_writing=int,
+)
+
+
+def attempt(number, call):
+    """Call with allocation number failing; returns the result or None."""
+    _testcapi.set_nomemory(number, number + 1)
+    try:
+        return call()
+    except ALLOWED:
+        return None
+    finally:
+        _testcapi.remove_mem_hooks()
+
+
+def sweep(call, prepare=None, tidy=None):
+    """Fail each allocation of a call in turn."""
+    for number in range(ALLOCATIONS_MAX):
+        if prepare is not None:
+            prepare()
+        result = attempt(number, call)
+        if tidy is not None:
+            tidy(result)
+        del result
+
+
+def turn_that_stops(loop):
+    """One turn, for which everything has been made beforehand."""
+    loop.call_soon(loop.stop)
+    return loop.run_forever
+
+
+def sweep_turn(loop, prepare=None, tidy=None):
+    """Fail each allocation of a turn of the loop in turn."""
+    for number in range(ALLOCATIONS_MAX):
+        if prepare is not None:
+            prepare()
+        call = turn_that_stops(loop)
+        attempt(number, call)
+        # Up to 3.11 the interpreter allocates in order to forget it.
+        asyncio._set_running_loop(None)
+        # The stop may have been lost with the failure, or be left over.
+        turns(loop, 2)
+        if tidy is not None:
+            tidy()
+
+
+def schedule(loop):
+    context = contextvars.copy_context()
+    partial = functools.partial
+    for call in (
+        partial(loop.call_soon, int),
+        partial(loop.call_soon, max, 1, 2, 3, 4, 5, 6),
+        partial(loop.call_soon, int, context=context),
+        partial(loop.call_later, 1000, int),
+        partial(loop.call_later, 0, int),
+        partial(loop.call_at, 5, int, 1),
+        partial(loop.call_soon_threadsafe, int),
+        partial(loop.call_soon_threadsafe, max, 1, 2, 3, 4, 5),
+    ):
+        sweep(call, tidy=cancel)
+    turns(loop, 2)
+    sweep_turn(loop, lambda: make_work(loop))
+
+
+def cancel(handle):
+    if handle is not None:
+        handle.cancel()
+
+
+def make_work(loop):
+    loop.call_soon(int)
+    loop.call_soon(max, 1, 2, 3, 4, 5, 6)
+    loop.call_later(0, int)
+    loop.call_soon_threadsafe(int)
+
+
+def handles(loop):
+    made = []
+
+    def prepare():
+        made[:] = [
+            loop.call_soon(int),
+            loop.call_later(50, int),
+            loop.call_later(60, int),
+        ]
+
+    def tidy(_):
+        for handle in made:
+            handle.cancel()
+
+    partial = functools.partial
+    for call in (
+        lambda: made[0].cancel(),
+        lambda: made[1].cancel(),
+        lambda: made[1] < made[2],
+        lambda: made[1] == made[2],
+        lambda: hash(made[1]),
+        lambda: made[1].when(),
+        lambda: made[0].cancelled(),
+    ):
+        sweep(partial(call), prepare, tidy)
+    made.clear()
+
+
+def future(loop):
+    sweep(loop.create_future)
+    sweep(loop.time)
+    sweep(functools.partial(getattr, loop, "backend"))
+    sweep(loop.get_debug)
+    sweep(loop.is_running)
+
+
+def watch(loop):
+    left, right = socket.socketpair()
+    right.send(b"x")
+    partial = functools.partial
+
+    def remove(_=None):
+        loop.remove_reader(left)
+        loop.remove_writer(left)
+
+    sweep(partial(loop.add_reader, left, int), tidy=remove)
+    sweep(partial(loop.add_writer, left, int, 5), tidy=remove)
+    sweep(
+        partial(loop.add_reader, left, int),
+        lambda: loop.add_writer(left, int),
+        remove,
+    )
+    sweep(
+        partial(loop.add_reader, left, int),
+        lambda: loop.add_reader(left, int),
+        remove,
+    )
+    sweep(
+        partial(loop.remove_reader, left), lambda: loop.add_reader(left, int)
+    )
+    remove()
+
+    def both():
+        loop.add_reader(left, int)
+        loop.add_writer(left, int)
+
+    sweep_turn(loop, both, remove)
+    left.close()
+    right.close()
+
+
+class Connection:
+    """A transport of the loop with its peer, made anew each time."""
+
+    def __init__(self, loop, factory=Protocol):
+        self.loop = loop
+        self.factory = factory
+
+    def make(self):
+        self.ours, self.peer = tcp_pair()
+        connecting = self.loop.create_connection(self.factory, sock=self.ours)
+        self.transport, self.protocol = self.loop.run_until_complete(
+            connecting
+        )
+        turns(self.loop, 2)
+
+    def end(self, _=None):
+        self.peer.close()
+        if self.ours.fileno() != -1:
+            self.transport.abort()
+        self.transport = self.protocol = None
+        turns(self.loop, 3)
+        if self.ours.fileno() != -1:
+            # The failure hit the end itself; the collector is what is left.
+            gc.collect()
+            turns(self.loop, 2)
+            self.ours.close()
+
+    def call(self, name, *args):
+        return lambda: getattr(self.transport, name)(*args)
+
+
+def transport(loop):
+    connection = Connection(loop)
+    for name, *args in (
+        ("write", b"x" * 100),
+        ("write", bytearray(b"x" * 20000)),
+        ("write", bytearray(b"x" * 100)),
+        ("write", memoryview(b"x" * 100)),
+        ("write", b"x" * (8 << 20)),
+        ("writelines", [b"a", bytearray(b"b"), memoryview(b"c")]),
+        ("write_eof",),
+        ("get_extra_info", "socket"),
+        ("get_extra_info", "peername"),
+        ("get_extra_info", "sockname"),
+        ("get_extra_info", "nothing"),
+        ("get_write_buffer_size",),
+        ("get_write_buffer_limits",),
+        ("set_write_buffer_limits", 1000),
+        ("pause_reading",),
+        ("is_closing",),
+        ("get_protocol",),
+        ("set_protocol", Protocol()),
+        ("close",),
+        ("abort",),
+    ):
+        sweep(connection.call(name, *args), connection.make, connection.end)
+
+
+def reading(loop):
+    connection = Connection(loop)
+
+    def prepare():
+        connection.make()
+        connection.peer.send(b"x" * 3000)
+
+    sweep_turn(loop, prepare, connection.end)
+
+    def ending():
+        connection.make()
+        connection.peer.shutdown(socket.SHUT_WR)
+
+    sweep_turn(loop, ending, connection.end)
+
+    def large():
+        connection.make()
+        connection.peer.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            connection.peer.send(bytes(1 << 20))
+
+    sweep_turn(loop, large, connection.end)
+
+
+def writing(loop):
+    connection = Connection(loop)
+
+    def prepare():
+        connection.make()
+        loop.call_soon(connection.transport.write, b"x" * 100)
+        loop.call_soon(connection.transport.write, bytearray(b"y" * 100))
+        loop.call_soon(connection.transport.writelines, [b"z"] * 20)
+
+    sweep_turn(loop, prepare, connection.end)
+
+    def blocked():
+        connection.make()
+        connection.transport.write(bytes(8 << 20))
+        connection.peer.recv(1 << 20)
+
+    sweep_turn(loop, blocked, connection.end)
+
+
+def closing(loop):
+    connection = Connection(loop)
+
+    def prepare():
+        connection.make()
+        connection.transport.close()
+
+    sweep_turn(loop, prepare, connection.end)
+
+
+def reader(loop):
+    def make():
+        return asyncio.StreamReaderProtocol(
+            asyncio.StreamReader(loop=loop), loop=loop
+        )
+
+    connection = Connection(loop, make)
+
+    def prepare():
+        connection.make()
+        connection.peer.send(b"x" * 3000)
+
+    sweep_turn(loop, prepare, connection.end)
+
+
+def accepting(loop):
+    async def serve():
+        return await loop.create_server(Protocol, "127.0.0.1", 0)
+
+    server = loop.run_until_complete(serve())
+    address = server.sockets[0].getsockname()
+    socks = []
+
+    def prepare():
+        socks.append(socket.create_connection(address, 10))
+
+    def tidy():
+        socks.pop().close()
+        turns(loop, 4)
+
+    sweep_turn(loop, prepare, tidy)
+    server.close()
+    turns(loop, 2)
+
+
+def sock_calls(loop):
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    right.setblocking(False)
+    buffer = bytearray(10)
+    made = []
+
+    def drain(_=None):
+        for coroutine in made:
+            coroutine.close()
+        made.clear()
+        turns(loop, 2)
+        for sock in (left, right):
+            with contextlib.suppress(BlockingIOError):
+                while sock.recv(1 << 20):
+                    pass
+
+    for make in (
+        lambda: loop.sock_recv(right, 10),
+        lambda: loop.sock_recv_into(right, buffer),
+        lambda: loop.sock_recvfrom(right, 10),
+        lambda: loop.sock_sendall(left, b"x"),
+    ):
+        sweep(make, tidy=lambda made: made is None or made.close())
+
+        def ready(make=make):
+            left.send(b"data")
+            made.append(make())
+
+        def waiting(make=make):
+            made.append(make())
+
+        def step():
+            try:
+                return made[0].send(None)
+            except StopIteration:
+                return None
+
+        sweep(step, ready, drain)
+        sweep(step, waiting, drain)
+    left.close()
+    right.close()
+
+
+SCENARIOS = {
+    function.__name__: function
+    for function in (
+        schedule,
+        handles,
+        future,
+        watch,
+        transport,
+        reading,
+        writing,
+        closing,
+        reader,
+        accepting,
+        sock_calls,
+    )
+}
+
+
+def still_works(loop):
+    assert loop.run_until_complete(asyncio.sleep(0.0001, 5)) == 5
+    seen = []
+    connection = Connection(loop, lambda: Protocol(data_received=seen.append))
+    connection.make()
+    connection.peer.send(b"in")
+    turns(loop, 2)
+    assert b"".join(seen) == b"in"
+    connection.transport.write(b"out")
+    turns(loop, 1)
+    assert connection.peer.recv(10) == b"out"
+    connection.end()
+
+
+def main():
+    warnings.simplefilter("ignore")
+    sys.unraisablehook = lambda _: None
+    scenario = SCENARIOS[sys.argv[1]]
+    loop = loop_from_environment()
+    loop.set_exception_handler(lambda *_: None)
+    still_works(loop)
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    scenario(loop)
+    gc.collect()
+    turns(loop, 3)
+    still_works(loop)
+    gc.collect()
+    after = len(os.listdir("/proc/self/fd"))
+    assert after <= before, f"descriptors: {before} before, {after} after"
+    loop.close()
+    print("done")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: MIT
+"""Every allocation of every call made to fail, in a process of its own."""
+
+import ast
+
+import pytest
+
+from support.procs import TESTS, check, run_file
+
+pytest.importorskip("_testcapi", reason="this Python has no _testcapi")
+
+SCRIPT = TESTS / "isolated" / "nomemory.py"
+
+
+def scenarios():
+    """The scenarios' names, without importing the script."""
+    for node in ast.parse(SCRIPT.read_text()).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == "SCENARIOS":
+            generators = node.value.generators
+            return [name.id for name in generators[0].iter.elts]
+    raise AssertionError("the script has no scenarios")
+
+
+@pytest.mark.becket_only("CPython's loop hangs after some failures")
+@pytest.mark.parametrize("name", scenarios())
+def test_failing_allocations(backend, name):
+    if backend == "external":
+        pytest.skip("the selector is Python code with failures of its own")
+    done = check(run_file(backend, SCRIPT, name))
+    assert done.stdout == "done\n"
