@@ -7,6 +7,7 @@ import struct
 
 import pytest
 
+from support.loops import ORACLE
 from support.net import spin, tcp_pair, until
 
 STEPS = 1500
@@ -66,7 +67,7 @@ def pattern(key, start, size):
     return words[rest : rest + size]
 
 
-def act(rng, end):
+def act(rng, end, backend):
     """One random thing that a program might do."""
     choice = rng.random()
     transport = end.transport
@@ -89,7 +90,11 @@ def act(rng, end):
         transport.get_extra_info("socket")
     elif choice < 0.965 and not transport.is_closing():
         end.is_eof_sent = True
-        transport.write_eof()
+        try:
+            transport.write_eof()
+        except OSError:
+            # CPython's shutdown() fails when the peer has just gone.
+            assert backend == ORACLE
     elif choice < 0.98:
         transport.close()
     elif choice < 0.99:
@@ -112,7 +117,7 @@ def settle(end):
 
 
 @pytest.mark.timeout(60)
-async def test_every_byte_arrives_where_it_belongs(loop):
+async def test_every_byte_arrives_where_it_belongs(loop, backend):
     seed = random.randrange(1 << 32)
     print("seed", seed)
     rng = random.Random(seed)
@@ -123,7 +128,7 @@ async def test_every_byte_arrives_where_it_belongs(loop):
     for step in range(STEPS):
         for end in rng.choice(pairs):
             if not end.has_ended:
-                act(rng, end)
+                act(rng, end, backend)
         if step % 5 == 0:
             await asyncio.sleep(0)
     for first, second in pairs:
