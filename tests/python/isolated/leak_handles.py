@@ -29,7 +29,7 @@ def scenario():
         loop.call_soon(print, *range(9)).cancel()
         loop.call_later(0, id, number)
         loop.call_later(1000, id, number).cancel()
-        loop.call_at(number, id, number)
+        loop.call_at(loop.time() - number, id, number)
         repr(loop.call_soon(fail))
         turns(loop, 1)
     thread = threading.Thread(target=feed)
