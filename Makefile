@@ -2,7 +2,7 @@
 # Each target does its own set-up: system packages where it may install them
 # (root on Debian), the rest in .venv/ and build/.
 
-.PHONY: help demo test test-all bench check format clean
+.PHONY: help demo test test-all bench check rows format clean
 
 help:
 	@echo "make demo      a FastAPI application on becket, next to stock asyncio"
@@ -10,6 +10,7 @@ help:
 	@echo "make test-all  the same, and the extension under sanitizers"
 	@echo "make bench     becket's loop against CPython's, others and plain C"
 	@echo "make check     formatting, rules, types, exported symbols"
+	@echo "make rows      list the tests of each behaviour: tests/ROWS.md"
 	@echo "make format    format C and Python in place"
 	@echo "make clean     remove all that was built"
 
@@ -28,6 +29,9 @@ bench:
 
 check:
 	@tools/check
+
+rows:
+	@python=$$(tools/setup --first) && PYTHONPATH=tools "$$python" -m checks.rows
 
 format:
 	@python=$$(tools/setup --first) && bin=$$(dirname "$$python") && \

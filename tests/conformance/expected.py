@@ -49,6 +49,7 @@ class Expected:
     # The exact Pythons for which every pattern is known to match. Another
     # patch release may lack a test, which is no error.
     verified: bool
+    is_newest: bool = False  # of those
 
     def find(self, test_id):
         """The deviation of a test, or None. All are asked, so that each
@@ -78,8 +79,9 @@ def read(path, version_info=sys.version_info):
         deviation = _parse(entry)
         if _applies(entry.get("python", ""), version):
             deviations.append(deviation)
-    verified = ".".join(map(str, version)) in data["verified"]
-    return Expected(deviations, verified)
+    name = ".".join(map(str, version))
+    verified = name in data["verified"]
+    return Expected(deviations, verified, name == data["verified"][-1])
 
 
 def _parse(entry):

@@ -114,7 +114,7 @@ def print_report(report):
     for result in failures:
         print_failure(result)
     print_table(report.tallies)
-    print_list("Stale entries of expected.toml", report.stale)
+    print_list("Stale entries of expected.toml and rows.toml", report.stale)
     print_list("Failed", [result.id for result in failures])
     print_list("Passed although listed as not run", report.tried)
     print_list("Notes", report.notes)
@@ -165,7 +165,7 @@ def closing_lines(report):
         f"{total.deviations} expected deviations"
     ]
     if report.stale:
-        lines.append(f"{len(report.stale)} stale entries of expected.toml")
+        lines.append(f"{len(report.stale)} stale entries (see above)")
     lines.append(
         f"{total.passed} passed, {total.failed} failed, {skipped} skipped"
     )

@@ -27,6 +27,7 @@ from pathlib import Path
 import catalog
 import expected
 import jobs
+import proofs
 import report as reports
 
 HERE = Path(__file__).parent
@@ -125,6 +126,7 @@ class Run:
             self.deviations[test_id] = known.find(test_id)
         if self.selection.is_complete:
             self._check_patterns(known)
+            self._check_rows(known)
 
     def _planned_ids(self):
         for name, file in self.files.items():
@@ -139,6 +141,11 @@ class Run:
                 self.report.stale.append(text)
             else:
                 self.report.notes.append(text)
+
+    def _check_rows(self, known):
+        self.report.stale += proofs.find_unproved(
+            proofs.read_patterns(), self.deviations, known.is_newest
+        )
 
     def make_jobs(self):
         """Split what is to run; count what is not."""

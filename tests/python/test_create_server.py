@@ -33,7 +33,7 @@ async def close(server):
     await server.wait_closed()
 
 
-@row("P1A-118", "P1A-119", "P1A-132", "P1A-265", "P1A-121")
+@row("P1A-118", "P1A-119", "P1A-132", "P1A-121")
 async def test_serves(loop):
     coroutine = loop.create_server(Echo, "127.0.0.1", 0)
     assert asyncio.iscoroutine(coroutine)

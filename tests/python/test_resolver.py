@@ -290,7 +290,6 @@ async def test_debug_log_of_lookups(loop, caplog):
     assert any("localhost:80" in text for text in texts)
 
 
-@row("P3B-007")
 def test_threads_end_with_the_loop(new_loop):
     before = native_threads()
     loop = new_loop()

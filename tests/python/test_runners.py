@@ -173,7 +173,7 @@ def test_threads_without_a_loop(loop):
     assert caught[1] is True
 
 
-@row("P2F-022", "P3B-004")
+@row("P2F-022")
 @pytest.mark.since(3, 13)
 def test_isolated_asyncio_test_case(backend):
     kinds = []

@@ -560,7 +560,6 @@ def test_a_replaced_call_soon_is_used_by_futures(loop):
     assert len(seen) == 1
 
 
-@row("P3B-006", "P3A-028")
 def test_attributes_that_packages_read(loop):
     assert loop._default_executor is None
     assert loop._closed is False

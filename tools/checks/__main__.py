@@ -8,7 +8,7 @@ from pathlib import Path
 
 import environments
 
-from . import binaries, format, rules, sizes
+from . import binaries, format, rows, rules, sizes
 from .tree import Finding, Tree
 
 Check = tuple[str, Callable[[Tree], Iterator[Finding]]]
@@ -18,6 +18,7 @@ CHECKS: tuple[Check, ...] = (
     ("includes of the binding", rules.check_binding_includes),
     ("marks with a reason", rules.check_marks),
     ("licence lines", rules.check_licence),
+    ("tests of the behaviour rows", rows.check_rows),
     ("C function sizes", sizes.check_c_functions),
     ("Python function sizes", sizes.check_python_functions),
     ("file sizes", sizes.check_files),
@@ -68,7 +69,7 @@ def main() -> int:
         findings = list(check(tree))
         seconds = time.monotonic() - start
         verdict = f"{len(findings)} found" if findings else "ok"
-        print(f"{name:26} {verdict:9} {seconds:5.1f} s")
+        print(f"{name:27} {verdict:9} {seconds:5.1f} s")
         for finding in findings:
             print(f"    {finding}")
         passed += not findings
