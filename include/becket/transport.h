@@ -92,17 +92,22 @@ typedef struct {
     size_t len;
 } bk_slice;
 
+/* Data on its way out, in order. Private: embedded in what sends it. */
+typedef struct {
+    struct bki_segment *_head; /* owned: oldest first */
+    struct bki_segment *_tail;
+    size_t _len; /* bytes in all */
+} bk_queue;
+
 struct bk_transport {
     bk_io _io;
     bk_handle _start; /* connection_made, then the start of reading */
     bk_handle _lost;  /* connection_lost; keeps its place, stream_write.c */
     const bk_protocol *_protocol; /* borrowed */
     void *_self;
-    struct bki_segment *_head; /* owned: queued data, oldest first */
-    struct bki_segment *_tail;
+    bk_queue _queue;
     bk_transport *_flush_next; /* list of streams to flush */
     bk_transport *_flush_prev;
-    size_t _queued_bytes;
     size_t _high_bytes;
     size_t _low_bytes;
     bk_address _peername; /* len 0: not yet asked for */

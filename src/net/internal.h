@@ -51,16 +51,15 @@ struct bki_slice_cursor {
 
 /* The write queue, segment.c. Consuming and dropping call nothing: they move
  * segments to a list that is given back last of all, since a release callback
- * may use the stream. */
-int bki_queue_append_lent(bk_transport *transport, const void *data, size_t len,
+ * may use what the queue belongs to. append_lent: -ENOMEM, and nothing was
+ * taken. */
+int bki_queue_append_lent(bk_queue *queue, bk_loop *loop, const bk_slice *data,
                           bk_release_cb release, void *owner);
-int bki_queue_append_copy(bk_transport *transport,
-                          const struct bki_slice_cursor *from, size_t len);
-int bki_queue_gather(const bk_transport *transport, struct iovec *iov,
-                     int iov_max);
-void bki_queue_consume(bk_transport *transport, size_t len,
-                       struct bki_segment **done);
-void bki_queue_drop(bk_transport *transport, struct bki_segment **done);
+int bki_queue_append_copy(bk_queue *queue, const struct bki_slice_cursor *from,
+                          size_t len);
+int bki_queue_gather(const bk_queue *queue, struct iovec *iov, int iov_max);
+void bki_queue_consume(bk_queue *queue, size_t len, struct bki_segment **done);
+void bki_queue_drop(bk_queue *queue, struct bki_segment **done);
 void bki_segments_release(bk_loop *loop, struct bki_segment *done);
 
 /* Slices, segment.c. */

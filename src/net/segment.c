@@ -1,4 +1,4 @@
-/* segment.c -- the pieces of a stream's write queue.
+/* segment.c -- the pieces of a write queue.
  *
  * SPDX-License-Identifier: MIT
  *
@@ -6,7 +6,7 @@
  * Nothing here calls foreign code but bki_segments_release(). A callback that
  * takes lent data back may be the destructor of anything, and write to the
  * stream or abort it. So whoever consumes or drops finishes what it does with
- * the stream first, and gives the pieces back at the very end.
+ * the queue's owner first, and gives the pieces back at the very end.
  */
 
 #include <assert.h>
@@ -27,27 +27,27 @@
 #define SEGMENTS_CACHED_MAX 1024
 
 static void
-link_segment(bk_transport *t, struct bki_segment *segment)
+link_segment(bk_queue *queue, struct bki_segment *segment)
 {
     segment->next = NULL;
-    if (t->_tail == NULL) {
-        t->_head = segment;
+    if (queue->_tail == NULL) {
+        queue->_head = segment;
     }
     else {
-        t->_tail->next = segment;
+        queue->_tail->next = segment;
     }
-    t->_tail = segment;
-    t->_queued_bytes += segment->len;
+    queue->_tail = segment;
+    queue->_len += segment->len;
 }
 
 int
-bki_queue_append_lent(bk_transport *t, const void *data, size_t len,
+bki_queue_append_lent(bk_queue *queue, bk_loop *loop, const bk_slice *data,
                       bk_release_cb release, void *owner)
 {
-    struct bki_slab *slab = &t->_io._loop->segments;
+    struct bki_slab *slab = &loop->segments;
     struct bki_segment *segment;
 
-    assert(len > 0);
+    assert(data->len > 0);
     assert(release != NULL);
     if (slab->item_size == 0) {
         bki_slab_init(slab, sizeof(*segment), SEGMENTS_CACHED_MAX);
@@ -56,9 +56,11 @@ bki_queue_append_lent(bk_transport *t, const void *data, size_t len,
     if (segment == NULL) {
         return -ENOMEM;
     }
-    *segment = (struct bki_segment){
-        .data = data, .len = len, .release = release, .owner = owner};
-    link_segment(t, segment);
+    *segment = (struct bki_segment){.data = data->data,
+                                    .len = data->len,
+                                    .release = release,
+                                    .owner = owner};
+    link_segment(queue, segment);
     return 0;
 }
 
@@ -99,10 +101,10 @@ new_copy(size_t len)
 }
 
 int
-bki_queue_append_copy(bk_transport *t, const struct bki_slice_cursor *from,
+bki_queue_append_copy(bk_queue *queue, const struct bki_slice_cursor *from,
                       size_t len)
 {
-    struct bki_segment *segment = t->_tail;
+    struct bki_segment *segment = queue->_tail;
 
     assert(len > 0);
     if (segment != NULL && segment->room >= len) {
@@ -110,7 +112,7 @@ bki_queue_append_copy(bk_transport *t, const struct bki_slice_cursor *from,
         copy_slices((char *)(uintptr_t)segment->data + segment->len, from, len);
         segment->len += len;
         segment->room -= len;
-        t->_queued_bytes += len;
+        queue->_len += len;
         return 0;
     }
     segment = new_copy(len);
@@ -118,16 +120,16 @@ bki_queue_append_copy(bk_transport *t, const struct bki_slice_cursor *from,
         return -ENOMEM;
     }
     copy_slices((char *)(segment + 1), from, len);
-    link_segment(t, segment);
+    link_segment(queue, segment);
     return 0;
 }
 
 int
-bki_queue_gather(const bk_transport *t, struct iovec *iov, int iov_max)
+bki_queue_gather(const bk_queue *queue, struct iovec *iov, int iov_max)
 {
     int count = 0;
 
-    for (const struct bki_segment *segment = t->_head;
+    for (const struct bki_segment *segment = queue->_head;
          segment != NULL && count < iov_max; segment = segment->next) {
         iov[count].iov_base = (void *)(uintptr_t)segment->data;
         iov[count].iov_len = segment->len;
@@ -137,12 +139,12 @@ bki_queue_gather(const bk_transport *t, struct iovec *iov, int iov_max)
 }
 
 void
-bki_queue_consume(bk_transport *t, size_t len, struct bki_segment **done)
+bki_queue_consume(bk_queue *queue, size_t len, struct bki_segment **done)
 {
-    assert(len <= t->_queued_bytes);
-    t->_queued_bytes -= len;
+    assert(len <= queue->_len);
+    queue->_len -= len;
     while (len > 0) {
-        struct bki_segment *segment = t->_head;
+        struct bki_segment *segment = queue->_head;
 
         if (len < segment->len) {
             segment->data += len;
@@ -150,9 +152,9 @@ bki_queue_consume(bk_transport *t, size_t len, struct bki_segment **done)
             return;
         }
         len -= segment->len;
-        t->_head = segment->next;
-        if (t->_head == NULL) {
-            t->_tail = NULL;
+        queue->_head = segment->next;
+        if (queue->_head == NULL) {
+            queue->_tail = NULL;
         }
         segment->next = *done;
         *done = segment;
@@ -160,10 +162,10 @@ bki_queue_consume(bk_transport *t, size_t len, struct bki_segment **done)
 }
 
 void
-bki_queue_drop(bk_transport *t, struct bki_segment **done)
+bki_queue_drop(bk_queue *queue, struct bki_segment **done)
 {
-    bki_queue_consume(t, t->_queued_bytes, done);
-    assert(t->_head == NULL);
+    bki_queue_consume(queue, queue->_len, done);
+    assert(queue->_head == NULL);
 }
 
 /* The list is newest first; owners are told in the order of their writes. */

@@ -189,7 +189,7 @@ bk_transport_release(bk_transport *t)
     (void)bki_stream_unlink_flush(t, false);
     (void)bk_handle_cancel(&t->_start);
     (void)bk_handle_cancel(&t->_lost);
-    bki_queue_drop(t, &done);
+    bki_queue_drop(&t->_queue, &done);
     if (t->_state != BKI_STREAM_NEW) {
         loop->stats.connections_open--;
     }
@@ -227,7 +227,7 @@ bki_stream_lose(bk_transport *t, int error)
     if (t->_state >= BKI_STREAM_LOST) {
         return;
     }
-    bki_queue_drop(t, &done);
+    bki_queue_drop(&t->_queue, &done);
     mark_lost(t, error);
     if (!bki_stream_unlink_flush(t, true)) {
         (void)bk_loop_schedule(loop, &t->_lost);
@@ -239,7 +239,7 @@ bki_stream_lose(bk_transport *t, int error)
 void
 bki_stream_finish(bk_transport *t)
 {
-    assert(t->_queued_bytes == 0);
+    assert(t->_queue._len == 0);
     mark_lost(t, 0);
     tell_closing(t);
     call_lost(t);
@@ -254,7 +254,7 @@ bk_transport_close(bk_transport *t)
     }
     bki_stream_read_stop(t);
     t->_state = BKI_STREAM_CLOSING;
-    if (t->_queued_bytes == 0) {
+    if (t->_queue._len == 0) {
         bki_stream_lose(t, 0);
     }
 }

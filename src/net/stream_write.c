@@ -38,7 +38,7 @@
 static bool
 has_unsent(const bk_transport *t)
 {
-    return t->_queued_bytes > 0 && !t->_is_blocked;
+    return t->_queue._len > 0 && !t->_is_blocked;
 }
 
 /* Another thread may not call, but when it does (and an embedder's lock makes
@@ -59,7 +59,7 @@ should_defer(const bk_transport *t)
         return true;
     }
     return loop->is_in_callback && !loop->is_write_through &&
-           t->_queued_bytes <= t->_high_bytes && is_loops_thread(loop);
+           t->_queue._len <= t->_high_bytes && is_loops_thread(loop);
 }
 
 static bool
@@ -102,7 +102,7 @@ bki_stream_unlink_flush(bk_transport *t, bool keep_place)
 void
 bki_stream_check_pause(bk_transport *t)
 {
-    if (t->_queued_bytes <= t->_high_bytes || t->_is_write_paused ||
+    if (t->_queue._len <= t->_high_bytes || t->_is_write_paused ||
         t->_cork_depth > 0) {
         return;
     }
@@ -115,7 +115,7 @@ bki_stream_check_pause(bk_transport *t)
 static void
 check_resume(bk_transport *t)
 {
-    if (!t->_is_write_paused || t->_queued_bytes > t->_low_bytes) {
+    if (!t->_is_write_paused || t->_queue._len > t->_low_bytes) {
         return;
     }
     t->_is_write_paused = false;
@@ -163,7 +163,7 @@ send_once(bk_transport *t, const struct bki_slice_cursor *cursor,
     if (t->_state >= BKI_STREAM_LOST) {
         return -ECANCELED; /* who has lost it has told why */
     }
-    count = bki_queue_gather(t, iov, BKI_IOV_MAX);
+    count = bki_queue_gather(&t->_queue, iov, BKI_IOV_MAX);
     count += bki_cursor_gather(cursor, iov + count, BKI_IOV_MAX - count);
     for (int i = 0; i < count; i++) {
         wanted += iov[i].iov_len;
@@ -190,8 +190,8 @@ send_all(bk_transport *t, struct bki_slice_cursor *cursor,
             return (int)r;
         }
         taken = (size_t)r;
-        from_queue = taken < t->_queued_bytes ? taken : t->_queued_bytes;
-        bki_queue_consume(t, from_queue, done);
+        from_queue = taken < t->_queue._len ? taken : t->_queue._len;
+        bki_queue_consume(&t->_queue, from_queue, done);
         bki_cursor_advance(cursor, taken - from_queue);
         if (taken < wanted) {
             t->_is_blocked = true;
@@ -289,7 +289,7 @@ static int
 keep_rest(bk_transport *t, const struct bki_slice_cursor *cursor, size_t len,
           bool is_partly_sent)
 {
-    int r = bki_queue_append_copy(t, cursor, len);
+    int r = bki_queue_append_copy(&t->_queue, cursor, len);
 
     if (r < 0 && is_partly_sent) {
         bki_stream_lose(t, r);
@@ -337,7 +337,7 @@ bk_transport_writev(bk_transport *t, const bk_slice *slices, size_t count)
         t->_cork_depth == 0) {
         return write_now(t, slices, count, len);
     }
-    r = bki_queue_append_copy(t, &all, len);
+    r = bki_queue_append_copy(&t->_queue, &all, len);
     if (r == 0) {
         appended(t);
     }
@@ -356,10 +356,12 @@ int
 bk_transport_write_lent(bk_transport *t, const void *data, size_t len,
                         bk_release_cb release, void *owner)
 {
+    bk_slice slice = {.data = data, .len = len};
     int r = check_write(t, len);
 
     if (r > 0) {
-        r = bki_queue_append_lent(t, data, len, release, owner);
+        r = bki_queue_append_lent(&t->_queue, t->_io._loop, &slice, release,
+                                  owner);
         if (r == 0) {
             appended(t);
             return 0;
@@ -381,7 +383,7 @@ bk_transport_uncork(bk_transport *t)
     if (t->_cork_depth == 0 || --t->_cork_depth > 0) {
         return;
     }
-    if (t->_queued_bytes > 0) {
+    if (t->_queue._len > 0) {
         appended(t);
     }
 }
@@ -396,7 +398,7 @@ size_t
 bk_transport_get_write_buffer_size(bk_transport *t)
 {
     bki_stream_flush(t);
-    return t->_queued_bytes;
+    return t->_queue._len;
 }
 
 int
@@ -438,7 +440,7 @@ bk_transport_write_eof(bk_transport *t)
         return 0;
     }
     t->_is_eof_asked = true;
-    if (t->_queued_bytes == 0) {
+    if (t->_queue._len == 0) {
         shut_down(t);
     }
     return 0;
@@ -465,13 +467,13 @@ bki_stream_on_writable(bk_io *io)
     if (t->_state >= BKI_STREAM_LOST) {
         return;
     }
-    if (t->_queued_bytes == 0) {
+    if (t->_queue._len == 0) {
         /* What resume_writing writes is blocked, if it is, anew. */
         t->_is_blocked_told = false;
     }
     check_resume(t);
     bki_stream_flush(t);
-    if (t->_queued_bytes > 0 || t->_state >= BKI_STREAM_LOST) {
+    if (t->_queue._len > 0 || t->_state >= BKI_STREAM_LOST) {
         return;
     }
     if (t->_state == BKI_STREAM_CLOSING) {
