@@ -4,6 +4,7 @@
     .venv/3.11/         build tools, test dependencies, becket itself
     build/py3.11/       Meson's build of the extension, kept between runs
     build/asan-py3.11/  the same with ASan and UBSan, in no environment
+    build/fault-py3.11/ the same, with system calls that a test makes fail
     build/c-*/          the C library and its tests
 
 Every step leaves a stamp of what it was made from, and is skipped while that
@@ -183,12 +184,32 @@ def install_extension(environment: Environment) -> None:
 
 def install_sanitized(environment: Environment) -> Path:
     """Build becket with ASan and UBSan; return the folder that has it."""
-    build = BUILD / f"asan-py{environment.version}"
+    return install_aside(environment, "asan", *SANITIZE)
+
+
+def install_faulty(environment: Environment) -> Path:
+    """Build becket with fault injection; return the folder that has it."""
+    return install_aside(environment, "fault", "-Dfault_injection=true")
+
+
+def install_aside(
+    environment: Environment, kind: str, *setup_options: str
+) -> Path:
+    """A debug build in a folder of its own, which belongs in PYTHONPATH."""
+    build = BUILD / f"{kind}-py{environment.version}"
     site = build / "site"
+    stamp = build / "becket-installed"
+    content = (
+        f"{fingerprint('src', 'include', 'python')} {warnings_are_errors()}"
+    )
+    if is_current(stamp, content):
+        return site
+    stamp.unlink(missing_ok=True)
     shutil.rmtree(site, ignore_errors=True)
-    options = [f"-Csetup-args={option}" for option in SANITIZE]
+    options = [f"-Csetup-args={option}" for option in setup_options]
     options += ["-Csetup-args=-Dbuildtype=debug", f"--target={site}"]
     pip_install(environment, build / "meson", *options)
+    stamp.write_text(content)
     return site
 
 

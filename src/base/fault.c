@@ -9,6 +9,8 @@
  */
 #include "base/fault.h"
 
+#define NAME_OF(name) #name,
+
 #ifdef BK_FAULT_INJECTION
 
 #    include <sys/types.h>
@@ -24,6 +26,14 @@ static struct {
     bool is_sticky;
     bool has_fired;
 } fault;
+
+const char *
+bki_fault_name(unsigned call)
+{
+    static const char *const names[] = {BKI_SYS_CALL_NAMES(NAME_OF)};
+
+    return call < BKI_SYS_CALLS ? names[call] : NULL;
+}
 
 static void
 arm(enum bki_sys_call call, unsigned nth, int code, bool is_sticky)
