@@ -5,6 +5,7 @@ asyncio: loop.sock_sendfile().
 """
 
 import asyncio
+import contextlib
 import errno
 import io
 import os
@@ -54,13 +55,13 @@ class SendfileMixin(SocketsMixin):
         offset: int,
         count: int | None,
     ) -> int:
-        fd, size = _regular_file(file)
+        size = _regular_size(file)
         end = offset + (size if count is None else count)
         position = offset
         try:
             while position < end:
                 sent = await self._sendfile_once(
-                    sock, fd, position, end - position
+                    sock, file, position, end - position
                 )
                 if sent == 0:
                     break
@@ -82,14 +83,17 @@ class SendfileMixin(SocketsMixin):
             raise
         finally:
             if position > offset:
-                os.lseek(fd, position, os.SEEK_SET)
+                _move_to(file, position)
         return position - offset
 
     async def _sendfile_once(
-        self, sock: socket.socket, fd: int, offset: int, count: int
+        self, sock: socket.socket, file: IO[bytes], offset: int, count: int
     ) -> int:
         """Send something; 0 at the end of the file."""
         while True:
+            # Asked each time: numbers of what the user has closed meanwhile
+            # may be somebody else's.
+            fd = _fileno(file)
             try:
                 return os.sendfile(sock.fileno(), fd, offset, count)
             except (BlockingIOError, InterruptedError):
@@ -98,11 +102,16 @@ class SendfileMixin(SocketsMixin):
     async def _wait_writable(self, sock: socket.socket) -> None:
         writable = self.create_future()
         fd = sock.fileno()
-        _core.Loop.add_writer(self, fd, _wake, writable)
+        # Refuses an fd that a transport has, as add_writer() does.
+        _core.Loop.remove_writer(self, fd)
+        handle = _core.Loop._add_writer(self, fd, _wake, writable)
         try:
             await writable
         finally:
-            _core.Loop.remove_writer(self, fd)
+            # Cancelled: the user has closed the socket, and whoever has the
+            # number now waits for it.
+            if not handle.cancelled():
+                _core.Loop._remove_writer(self, fd)
 
     async def _sendfile_by_blocks(
         self,
@@ -154,11 +163,24 @@ def _check_number(number: object, least: int, complaint: str) -> None:
         raise ValueError(complaint)
 
 
-def _regular_file(file: IO[bytes]) -> tuple[int, int]:
-    """The fd and size of a file that the kernel can send."""
+def _fileno(file: IO[bytes]) -> int:
+    """OSError for a file that is closed, as for a number that is not open."""
     try:
-        fd = file.fileno()
-        return fd, os.fstat(fd).st_size
+        return file.fileno()
+    except ValueError as exc:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from exc
+
+
+def _move_to(file: IO[bytes], position: int) -> None:
+    """Set the descriptor's position, unless the file has been closed."""
+    with contextlib.suppress(ValueError):
+        os.lseek(file.fileno(), position, os.SEEK_SET)
+
+
+def _regular_size(file: IO[bytes]) -> int:
+    """The size of a file that the kernel can send."""
+    try:
+        return os.fstat(file.fileno()).st_size
     except (AttributeError, io.UnsupportedOperation, OSError) as exc:
         raise asyncio.SendfileNotAvailableError("not a regular file") from exc
 

@@ -28,9 +28,9 @@ server_traverse(PyObject *op, visitproc visit, void *arg)
     return 0;
 }
 
-/* Whoever abandons a server is told by its sockets: they warn when they are
- * collected open, so they are not closed here unless the core might still
- * look at them. */
+/* The core looks at the listeners no more. Their sockets stay as they are:
+ * those that were given are somebody else's, and the others warn when they are
+ * collected open, which tells whoever has abandoned the server. */
 static void
 drop_listeners(ServerObject *self)
 {
@@ -40,11 +40,8 @@ drop_listeners(ServerObject *self)
     for (Py_ssize_t i = 0; i < count; i++) {
         struct server_listener *listener = &self->listeners[i];
 
-        if (listener->is_open && self->loop->is_closed) {
+        if (listener->is_open) {
             bk_listener_stop(&listener->core);
-        }
-        else if (listener->is_open) {
-            bk_listener_close(&listener->core);
         }
         Py_CLEAR(listener->socket);
     }

@@ -2,6 +2,7 @@
 """Who closes a descriptor, and that nothing ever goes to a stranger."""
 
 import asyncio
+import gc
 import os
 import random
 import select
@@ -15,8 +16,11 @@ from support.loops import turns
 from support.net import (
     connected,
     listener,
+    peer_reads,
+    peer_reads_all,
     peer_recv,
     silent_address,
+    small_pair,
     spin,
     tcp_pair,
 )
@@ -225,6 +229,20 @@ async def test_cancelled_with_a_given_socket(loop):
     peer.close()
 
 
+async def test_cancelled_server_with_a_given_socket(loop):
+    """Nobody has the server, and the socket is still its owner's."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        task = loop.create_task(loop.create_server(Recorder, sock=sock))
+        await spin(1)
+        task.cancel()
+        await asyncio.wait([task])
+        del task
+        gc.collect()
+        await spin(2)
+        assert sock.fileno() >= 0
+
+
 @pytest.mark.becket_only("CPython's Server.close() raises ValueError then")
 async def test_listening_socket_closed_early(loop, stranger, errors):
     sock = socket.socket()
@@ -416,6 +434,67 @@ async def test_a_closed_transport_no_longer_owns_its_number(loop, stranger):
         assert other.recv(10) == b"alive"
 
 
+@pytest.fixture
+def two_files(tmp_path):
+    """A file to send, and a stranger's, of the same size."""
+    size = 1 << 20
+    (tmp_path / "mine").write_bytes(b"m" * size)
+    (tmp_path / "strange").write_bytes(b"s" * size)
+    return tmp_path / "mine", tmp_path / "strange"
+
+
+async def start_sendfile(loop, path):
+    """A sock_sendfile() that waits for its peer; (task, file, ours, peer)."""
+    ours, peer = small_pair()
+    ours.setblocking(False)
+    file = open(path, "rb")  # noqa: SIM115
+    task = loop.create_task(loop.sock_sendfile(ours, file))
+    await spin(5)
+    assert not task.done()
+    return task, file, ours, peer
+
+
+@pytest.mark.oracle_skip("it sends from the number, whosever it is")
+async def test_a_file_closed_early_is_not_replaced(loop, two_files):
+    mine, strange = two_files
+    task, file, ours, peer = await start_sendfile(loop, mine)
+    number = file.fileno()
+    file.close()
+    with open(strange, "rb") as other:
+        assert other.fileno() == number, "the number was not reused"
+        reading = loop.create_task(peer_reads_all(peer))
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            await task
+        ours.close()
+        assert set(await reading) == {ord("m")}
+        # Nor was the stranger's position set.
+        assert other.tell() == os.lseek(number, 0, os.SEEK_CUR) == 0
+    peer.close()
+
+
+@pytest.mark.oracle_skip("it withdraws the number, whosever it is")
+async def test_a_socket_closed_early_in_sendfile(loop, two_files):
+    """Who has the number afterwards, and waits for it, goes on waiting."""
+    task, file, ours, peer = await start_sendfile(loop, two_files[0])
+    number = ours.fileno()
+    ours.close()
+    other, other_peer = socket.socketpair()
+    assert other.fileno() == number, "the number was not reused"
+    other.setblocking(False)
+    other_peer.settimeout(10)
+    size = 1 << 20
+    sending = loop.create_task(loop.sock_sendall(other, bytes(size)))
+    await spin(3)
+    assert not sending.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await peer_reads(other_peer, size) == bytes(size)
+    await sending
+    for thing in (file, peer, other, other_peer):
+        thing.close()
+
+
 def test_loop_close_with_open_transports(loop, run_main):
     """Their sockets are not closed by it, and nothing crashes afterwards."""
     ours, peer = tcp_pair()
@@ -433,8 +512,6 @@ def test_loop_close_with_open_transports(loop, run_main):
     peer.close()
     with pytest.warns(ResourceWarning, match="unclosed transport"):
         del transport
-        import gc
-
         gc.collect()
 
 
