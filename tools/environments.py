@@ -235,10 +235,12 @@ def pip_install(environment: Environment, build: Path, *options: str) -> None:
 def drop_stale_build(
     environment: Environment, build: Path, *options: str
 ) -> None:
-    """A build folder names the tools that made it: start anew with others."""
+    """A build folder names the tools and the options that made it: start anew
+    with others, since Meson does not find an option that has come new."""
     stamp = build / "becket-stamp"
     tools = (environment.root / "becket-stamp").read_text()
-    content = "\n".join([str(build), *options, tools])
+    known = (TOP / "meson.options").read_text()
+    content = "\n".join([str(build), *options, tools, known])
     if not is_current(stamp, content):
         shutil.rmtree(build, ignore_errors=True)
         build.mkdir(parents=True)

@@ -16,6 +16,8 @@
 #include "becket/socket.h"
 #include "becket/stats.h"
 #include "becket/timer.h"
+#include "becket/tls.h"
+#include "becket/tls_pump.h"
 #include "becket/transport.h"
 #include "becket/types.h"
 #include "becket/watch.h"

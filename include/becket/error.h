@@ -29,6 +29,9 @@ enum {
     BK_EAI_OVERFLOW = -4109,
     BK_EAI_SERVICE = -4110,
     BK_EAI_SOCKTYPE = -4111,
+
+    /* A TLS connection has failed; its engine knows why. */
+    BK_TLS_ERROR = -4201,
 };
 
 /* The code's name, such as "ECONNREFUSED" or "BK_EOF"; "BK_UNKNOWN" for what

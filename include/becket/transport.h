@@ -69,6 +69,10 @@ struct bk_protocol {
     void (*write_blocked)(bk_transport *transport, void *self);
     void (*write_drained)(bk_transport *transport, void *self);
 
+    /* Asked for with bk_transport_flush_later(): write now what the protocol
+     * has kept back. */
+    void (*flushing)(bk_transport *transport, void *self);
+
     /* connection_lost has been placed in the ready queue, or follows at once
      * because a flush that close() began has ended: an embedder takes the
      * context that it shall run in. error as there. */
@@ -121,6 +125,7 @@ struct bk_transport {
     uint8_t _is_blocked;      /* the kernel takes no more for now */
     uint8_t _is_blocked_told; /* write_blocked was called last */
     uint8_t _is_flushing;     /* in the loop's list of streams to flush */
+    uint8_t _is_flush_asked;  /* flushing is to be called first */
     uint8_t _is_owned;        /* the library allocated it */
     uint32_t _cork_depth;
 };
@@ -212,6 +217,13 @@ BK_API bool bk_transport_is_eof_asked(const bk_transport *transport);
 
 /* Send now what this callback has queued. Thread: loop. */
 BK_API void bk_transport_flush(bk_transport *transport);
+
+/* For a protocol that collects what it is given to write, as TLS fills its
+ * records: true when this callback's writes wait for its end. flushing() is
+ * then called once, before anything that could tell, at the latest when the
+ * callback returns; connection_lost keeps its place as if something had been
+ * written now. false: write at once. Thread: loop. */
+BK_API bool bk_transport_flush_later(bk_transport *transport);
 
 /* Bytes that the kernel has not taken. Sends first. Thread: loop. */
 BK_API size_t bk_transport_get_write_buffer_size(bk_transport *transport);

@@ -53,6 +53,8 @@ typedef struct bk_server bk_server;
 typedef struct bk_connector bk_connector;
 typedef struct bk_lookup bk_lookup;
 typedef struct bk_loop_stats bk_loop_stats;
+typedef struct bk_tls bk_tls;
+typedef struct bk_tls_pump bk_tls_pump;
 
 /* A callback of the convenient calls: it gets the argument given with it. */
 typedef void (*bk_callback)(void *arg);

@@ -38,6 +38,7 @@ static const struct code codes[] = {
     CODE(BK_EAI_OVERFLOW, "name does not fit"),
     CODE(BK_EAI_SERVICE, "service not known for this socket type"),
     CODE(BK_EAI_SOCKTYPE, "socket type not supported by name resolution"),
+    CODE(BK_TLS_ERROR, "TLS connection failed"),
     ERRNO(E2BIG, "argument list too long"),
     ERRNO(EACCES, "permission denied"),
     ERRNO(EADDRINUSE, "address already in use"),

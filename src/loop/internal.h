@@ -54,6 +54,7 @@ struct bk_loop {
     bk_transport *flush_tail;  /* in the order of their first write */
     void (*flush_stream)(bk_transport *transport); /* set by src/net */
     struct bki_slab segments;      /* write-queue segments, src/net */
+    struct bki_slab tls_blocks;    /* records under way, src/tls */
     struct bki_slab calls;         /* what bk_loop_call_soon() allocates */
     char *scratch;                 /* owned: BK_READ_MAX bytes, or NULL */
     struct bki_resolver *resolver; /* owned; NULL until first needed */

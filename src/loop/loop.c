@@ -277,6 +277,7 @@ free_loop(bk_loop *loop)
     bki_heap_fini(&loop->timers);
     bki_slab_fini(&loop->calls);
     bki_slab_fini(&loop->segments);
+    bki_slab_fini(&loop->tls_blocks);
     bki_sys_free(loop->scratch);
     bki_sys_fork_page_free(loop->alive_page);
     bki_sys_free(loop);

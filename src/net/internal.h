@@ -60,6 +60,7 @@ int bki_queue_append_copy(bk_queue *queue, const struct bki_slice_cursor *from,
 int bki_queue_gather(const bk_queue *queue, struct iovec *iov, int iov_max);
 void bki_queue_consume(bk_queue *queue, size_t len, struct bki_segment **done);
 void bki_queue_drop(bk_queue *queue, struct bki_segment **done);
+void bki_queue_move(bk_queue *to, bk_queue *from); /* append all of it */
 void bki_segments_release(bk_loop *loop, struct bki_segment *done);
 
 /* Slices, segment.c. */
@@ -99,6 +100,9 @@ void bki_stream_on_writable(bk_io *io);
  * it leaves the ready queue. stream_write.c. */
 bool bki_stream_unlink_flush(bk_transport *transport, bool keep_place);
 void bki_stream_check_pause(bk_transport *transport);
+
+/* bk_transport_write_lent() of all of a queue, which is empty afterwards. */
+int bki_stream_write_queue(bk_transport *transport, bk_queue *queue);
 
 /* What the library allocated for C users: transports of servers and
  * connectors, and connectors. Closing the loop releases them. owned.c. */

@@ -168,6 +168,23 @@ bki_queue_drop(bk_queue *queue, struct bki_segment **done)
     assert(queue->_head == NULL);
 }
 
+void
+bki_queue_move(bk_queue *to, bk_queue *from)
+{
+    if (from->_head == NULL) {
+        return;
+    }
+    if (to->_tail == NULL) {
+        to->_head = from->_head;
+    }
+    else {
+        to->_tail->next = from->_head;
+    }
+    to->_tail = from->_tail;
+    to->_len += from->_len;
+    *from = (bk_queue){._head = NULL};
+}
+
 /* The list is newest first; owners are told in the order of their writes. */
 static struct bki_segment *
 reverse(struct bki_segment *segment)

@@ -186,6 +186,7 @@ bk_transport_release(bk_transport *t)
     if (loop == NULL || t->_state == BKI_STREAM_CLOSED) {
         return;
     }
+    t->_is_flush_asked = false;
     (void)bki_stream_unlink_flush(t, false);
     (void)bk_handle_cancel(&t->_start);
     (void)bk_handle_cancel(&t->_lost);
@@ -207,6 +208,7 @@ mark_lost(bk_transport *t, int error)
     bki_stream_read_stop(t);
     t->_io._loop->engine->ops->write_stop(&t->_io);
     t->_state = BKI_STREAM_LOST;
+    t->_is_flush_asked = false;
     t->_error = error;
 }
 

@@ -244,20 +244,53 @@ send_queue(bk_transport *t)
     bki_segments_release(loop, done);
 }
 
+/* Have the protocol write what it has kept back; corked, since the flush that
+ * follows sends it. */
+static void
+collect(bk_transport *t)
+{
+    t->_is_flush_asked = false;
+    t->_cork_depth++;
+    t->_protocol->flushing(t, t->_self);
+    t->_cork_depth--;
+    if (!has_unsent(t)) {
+        (void)bki_stream_unlink_flush(t, false);
+        bki_stream_check_pause(t); /* it is blocked */
+    }
+}
+
 /* A release callback may write: that is sent as well, so that afterwards the
  * queue is empty, or blocked, or the connection lost. */
 void
 bki_stream_flush(bk_transport *t)
 {
+    if (t->_is_flush_asked) {
+        collect(t);
+    }
     while (has_unsent(t)) {
         send_queue(t);
     }
 }
 
+bool
+bk_transport_flush_later(bk_transport *t)
+{
+    if (!bki_stream_is_open(t) || t->_is_blocked || t->_cork_depth > 0 ||
+        t->_protocol->flushing == NULL || !should_defer(t)) {
+        return false;
+    }
+    t->_is_flush_asked = true;
+    link_flush(t);
+    return true;
+}
+
 /* 1: go on. 0: taken by doing nothing. Else the code for the writer. */
 static int
-check_write(const bk_transport *t, size_t len)
+check_write(bk_transport *t, size_t len)
 {
+    if (t->_is_flush_asked) {
+        bki_stream_flush(t); /* what the protocol has kept back goes first */
+    }
     if (t->_state == BKI_STREAM_NEW) {
         return -EINVAL;
     }
@@ -368,6 +401,22 @@ bk_transport_write_lent(bk_transport *t, const void *data, size_t len,
         }
     }
     release(owner);
+    return r;
+}
+
+int
+bki_stream_write_queue(bk_transport *t, bk_queue *queue)
+{
+    struct bki_segment *done = NULL;
+    int r = check_write(t, queue->_len);
+
+    if (r > 0) {
+        bki_queue_move(&t->_queue, queue);
+        appended(t);
+        return 0;
+    }
+    bki_queue_drop(queue, &done);
+    bki_segments_release(t->_io._loop, done);
     return r;
 }
 

@@ -14,6 +14,7 @@ START_TEST(test_names)
     ck_assert_str_eq(bk_err_name(-EAGAIN), "EAGAIN");
     ck_assert_str_eq(bk_err_name(BK_EOF), "BK_EOF");
     ck_assert_str_eq(bk_err_name(BK_EAI_NONAME), "BK_EAI_NONAME");
+    ck_assert_str_eq(bk_err_name(BK_TLS_ERROR), "BK_TLS_ERROR");
     ck_assert_str_eq(bk_err_name(0), "BK_UNKNOWN");
     ck_assert_str_eq(bk_err_name(ECONNREFUSED), "BK_UNKNOWN");
     ck_assert_str_eq(bk_err_name(-99999), "BK_UNKNOWN");
