@@ -6,16 +6,38 @@
 #include "args.h"
 #include "loop.h"
 
+/* The class as its module has it now: asyncio's loop looks it up at each
+ * call, and some packages put the Python half in the place of the C half. New
+ * reference or NULL with an exception. */
+static PyObject *
+class_now(PyObject *module_names, PyObject *name, PyTypeObject *type)
+{
+    PyObject *found;
+
+    if (PyDict_GetItemRef(module_names, name, &found) < 0) {
+        return NULL;
+    }
+    return found != NULL ? found : Py_NewRef((PyObject *)type);
+}
+
 /* --- futures --- */
 
 PyObject *
 bkpy_loop_create_future(LoopObject *self)
 {
+    const bkpy_state *state = self->state;
     PyObject *args[2] = {NULL, (PyObject *)self};
+    PyObject *type =
+        class_now(state->futures_names, state->str_Future, state->FutureType);
+    PyObject *future;
 
-    return PyObject_Vectorcall((PyObject *)self->state->FutureType, args + 1,
-                               0 | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                               self->state->names_loop);
+    if (type == NULL) {
+        return NULL;
+    }
+    future = PyObject_Vectorcall(
+        type, args + 1, 0 | PY_VECTORCALL_ARGUMENTS_OFFSET, state->names_loop);
+    Py_DECREF(type);
+    return future;
 }
 
 PyObject *
@@ -228,12 +250,11 @@ merge(PyObject *rest, PyObject *const names[], PyObject *const values[],
     return kwargs;
 }
 
-/* asyncio.Task(coro, loop=self, name=name, context=context, **rest) */
+/* type(coro, loop=self, name=name, context=context, **rest) */
 static PyObject *
-new_task(LoopObject *self, const struct task_call *call)
+new_task_of(PyObject *type, LoopObject *self, const struct task_call *call)
 {
     bkpy_state *state = self->state;
-    PyObject *type = (PyObject *)state->TaskType;
     PyObject *args[5] = {NULL, call->coro, (PyObject *)self, call->name,
                          call->context};
     PyObject *kwargs, *task;
@@ -259,6 +280,22 @@ new_task(LoopObject *self, const struct task_call *call)
     }
     task = PyObject_VectorcallDict(type, args + 1, 1, kwargs);
     Py_DECREF(kwargs);
+    return task;
+}
+
+static PyObject *
+new_task(LoopObject *self, const struct task_call *call)
+{
+    const bkpy_state *state = self->state;
+    PyObject *type =
+        class_now(state->tasks_names, state->str_Task, state->TaskType);
+    PyObject *task;
+
+    if (type == NULL) {
+        return NULL;
+    }
+    task = new_task_of(type, self, call);
+    Py_DECREF(type);
     return task;
 }
 

@@ -36,6 +36,8 @@ struct import {
 static const struct import imports[] = {
     {"asyncio", "Future", PLACE(FutureType)},
     {"asyncio", "Task", PLACE(TaskType)},
+    {"asyncio.futures", "__dict__", PLACE(futures_names)},
+    {"asyncio.tasks", "__dict__", PLACE(tasks_names)},
     {"asyncio", "Handle", PLACE(Handle)},
     {"asyncio", "TimerHandle", PLACE(TimerHandle)},
     {"asyncio", "BufferedProtocol", PLACE(BufferedProtocol)},
@@ -183,6 +185,8 @@ static const size_t members[] = {
     PLACE(SockOpType),
     PLACE(FutureType),
     PLACE(TaskType),
+    PLACE(futures_names),
+    PLACE(tasks_names),
     PLACE(Handle),
     PLACE(TimerHandle),
     PLACE(ThreadSafeHandle),

@@ -18,6 +18,8 @@
 
 /* Interned names: BKPY_NAMES(X) makes state->str_x for each. Add here. */
 #define BKPY_NAMES(X)                                                          \
+    X(Future)                                                                  \
+    X(Task)                                                                    \
     X(_asyncio_future_blocking)                                                \
     X(_buffer)                                                                 \
     X(_eof)                                                                    \
@@ -87,6 +89,8 @@ typedef struct bkpy_state {
     /* Of the standard library (owned). */
     PyTypeObject *FutureType;       /* _asyncio.Future */
     PyTypeObject *TaskType;         /* _asyncio.Task */
+    PyObject *futures_names;        /* dict: what asyncio.futures holds, */
+    PyObject *tasks_names;          /* and asyncio.tasks */
     PyObject *Handle;               /* asyncio.Handle, for isinstance */
     PyObject *TimerHandle;          /* asyncio.TimerHandle */
     PyObject *ThreadSafeHandle;     /* 3.14's, else NULL */

@@ -345,6 +345,21 @@ def test_tasks_and_futures_in_python(loop):
         loop.set_task_factory(None)
 
 
+def test_replaced_classes(loop, monkeypatch):
+    """Some packages put the Python halves into asyncio's modules."""
+    monkeypatch.setattr(asyncio.tasks, "Task", asyncio.tasks._PyTask)
+    monkeypatch.setattr(asyncio.futures, "Future", asyncio.futures._PyFuture)
+
+    async def answer():
+        return 42
+
+    task = loop.create_task(answer(), name="named")
+    assert type(task) is asyncio.tasks._PyTask
+    assert task.get_name() == "named"
+    assert type(loop.create_future()) is asyncio.futures._PyFuture
+    assert loop.run_until_complete(task) == 42
+
+
 @row("P2B-020")
 async def test_barrier(loop):
     barrier = asyncio.Barrier(3)
