@@ -9,6 +9,7 @@ stays the caller's until a transport has taken it over.
 """
 
 import asyncio
+import contextvars
 import functools
 import socket
 from collections.abc import Callable
@@ -139,13 +140,18 @@ class ConnectMixin(SocketsMixin):
         is_ours: bool,
     ) -> tuple[asyncio.Transport, P]:
         """Give sock to a new transport and wait for connection_made()."""
+        context = None
         try:
             sock.setblocking(False)
+            if versions.TRANSPORT_HAS_CONTEXT:
+                context = contextvars.copy_context()
             protocol = protocol_factory()
             waiter = self.create_future()
-            transport = self._make_stream_transport(sock, protocol, waiter)
+            transport = self._make_stream_transport(
+                sock, protocol, waiter, context=context
+            )
         except BaseException:
-            if is_ours:
+            if is_ours or versions.FAILED_FACTORY_CLOSES_SOCKET:
                 sock.close()
             raise
         try:

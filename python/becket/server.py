@@ -24,7 +24,8 @@ class Server(_core.Server, asyncio.AbstractServer):
     ) -> None:
         for sock in sockets:
             sock.setblocking(False)
-        super().__init__(loop, sockets, protocol_factory, backlog)
+        accepts_max = backlog + versions.ACCEPTS_BEYOND_BACKLOG
+        super().__init__(loop, sockets, protocol_factory, accepts_max)
         # None once the server is closed.
         self._sockets: list[socket.socket] | None = sockets
         self._backlog = backlog
@@ -93,6 +94,8 @@ class Server(_core.Server, asyncio.AbstractServer):
             await self._serving_forever_fut
         except asyncio.CancelledError:
             self.close()
+            if versions.CANCEL_CLOSES_CLIENTS:
+                self.close_clients()
             await self.wait_closed()
             raise
         finally:

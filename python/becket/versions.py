@@ -35,6 +35,21 @@ RUN_TAKES_LOOP_FACTORY: Final = _RUNNING >= (3, 12)
 # that failed.
 HANDLER_RUNS_IN_CONTEXT: Final = _RUNNING >= (3, 12)
 
+# A protocol factory that fails takes the socket of create_connection(sock=)
+# and of connect_accepted_socket() with it.
+FAILED_FACTORY_CLOSES_SOCKET: Final = _since((3, 14, 8))
+
+# serve_forever() closes the clients as well when it is cancelled.
+CANCEL_CLOSES_CLIENTS: Final = _since((3, 13, 15), (3, 14, 7))
+
+# How many connections more than the backlog a server accepts at once, which
+# is how many the kernel holds for it.
+ACCEPTS_BEYOND_BACKLOG: Final = 1 if _since((3, 13, 12), (3, 14, 0)) else 0
+
+# A stream transport has one context for its whole life. Before, each of its
+# callbacks runs in a copy of the context in which it was asked for.
+TRANSPORT_HAS_CONTEXT: Final = _RUNNING >= (3, 15)
+
 # "[Errno 98] Address already in use" instead of "address already in use" in
 # what create_connection() and create_server() say about a failed bind().
 BIND_TEXT_HAS_ERRNO: Final = _RUNNING >= (3, 12, 5)

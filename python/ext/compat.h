@@ -191,6 +191,10 @@ bkpy_bytearray_trim(PyObject *bytearray, Py_ssize_t size)
  * cancelled() wait while another thread runs the callback. */
 #define BKPY_HAS_THREADSAFE_HANDLE (PY_VERSION_HEX >= 0x030E0000)
 
+/* A stream transport has one context for its whole life; before, each of its
+ * callbacks runs in a copy of the context in which it was asked for. */
+#define BKPY_TRANSPORT_HAS_CONTEXT (PY_VERSION_HEX >= 0x030F0000)
+
 /* How create_task() treats a task factory. */
 typedef enum {
     /* factory(loop, coro[, context=context]), then task.set_name(name); no

@@ -225,9 +225,10 @@ BKPY_KWMETHOD(loop_sock_connect_resolved); /* _sock_connect(sock, address) */
 BKPY_KWMETHOD(loop_getaddrinfo);
 BKPY_KWMETHOD(loop_getnameinfo);
 /* stream_transport.c: _make_stream_transport(sock, protocol, waiter=None,
- * extra=None, server=None) -> StreamTransport: takes over a connected
- * non-blocking socket object; queues connection_made, the start of reading and
- * the waking of waiter. */
+ * extra=None, server=None, context=None) -> StreamTransport: takes over a
+ * connected non-blocking socket object; queues connection_made, the start of
+ * reading and the waking of waiter. context counts where a transport has one
+ * for its whole life; None: a copy of the current one. */
 BKPY_KWMETHOD(loop_make_stream_transport);
 /* server.c: Server is a base class; it has its own methods, see server.c. */
 

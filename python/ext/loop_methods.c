@@ -141,7 +141,7 @@ PyMethodDef bkpy_loop_methods[] = {
      "Look up names in becket's own threads; a future."},
     {"_make_stream_transport", METHOD(loop_make_stream_transport), KEYWORDS,
      "_make_stream_transport($self, /, sock, protocol, waiter=None, "
-     "extra=None, server=None)\n--\n\n"
+     "extra=None, server=None, context=None)\n--\n\n"
      "A transport that takes over a connected socket."},
     {NULL, NULL, 0, NULL},
 };

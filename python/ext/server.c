@@ -122,6 +122,10 @@ server_init_parsed(ServerObject *self, PyObject *loop, PyObject *sockets,
     self->loop = LoopObject_CAST(Py_NewRef(loop));
     self->factory = Py_NewRef(factory);
     self->accepts_max = backlog > 0 ? backlog : 1;
+    if (BKPY_TRANSPORT_HAS_CONTEXT) {
+        self->context = PyContext_CopyCurrent();
+        return self->context == NULL ? -1 : 0;
+    }
     return 0;
 }
 
@@ -284,11 +288,23 @@ start_listeners(ServerObject *self)
     return 0;
 }
 
+/* Accepting happens in the context of whoever begins it. */
+static int
+renew_context(ServerObject *self)
+{
+    PyObject *context = PyContext_CopyCurrent();
+
+    if (context == NULL) {
+        return -1;
+    }
+    Py_XSETREF(self->context, context);
+    return 0;
+}
+
 static PyObject *
 server_start_accepting(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     ServerObject *self = ServerObject_CAST(op);
-    PyObject *context;
 
     if (check_usable(self) < 0 || bkpy_loop_check_closed(self->loop) < 0) {
         return NULL;
@@ -300,11 +316,9 @@ server_start_accepting(PyObject *op, PyObject *Py_UNUSED(ignored))
     if (self->is_accepting) {
         Py_RETURN_NONE;
     }
-    context = PyContext_CopyCurrent();
-    if (context == NULL) {
+    if (!BKPY_TRANSPORT_HAS_CONTEXT && renew_context(self) < 0) {
         return NULL;
     }
-    Py_XSETREF(self->context, context);
     if (start_listeners(self) < 0) {
         return NULL;
     }

@@ -77,6 +77,9 @@ on_accepted(bk_handle *handle)
     if (context == NULL) {
         PyErr_Clear(); /* without memory: the context of nobody */
     }
+    if (BKPY_TRANSPORT_HAS_CONTEXT) {
+        client->context = Py_XNewRef(context);
+    }
     bkpy_scope_enter(&scope, (PyObject *)client, self->loop, context);
     set_up(self, client);
     bkpy_scope_leave(&scope, (PyObject *)client, &make_transport);

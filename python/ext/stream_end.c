@@ -79,8 +79,8 @@ context_of_loss(const StreamTransportObject *self, int error)
 {
     PyObject *context;
 
-    if (self->calls > 0) {
-        context = PyContext_CopyCurrent();
+    if (BKPY_TRANSPORT_HAS_CONTEXT || self->calls > 0) {
+        context = bkpy_stream_callback_context(self);
     }
     else if (self->is_receiving) {
         context = PyContext_Copy(self->context);

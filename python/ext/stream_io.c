@@ -512,7 +512,7 @@ static void
 on_write_blocked(bk_transport *Py_UNUSED(t), void *op)
 {
     StreamTransportObject *self = op;
-    PyObject *context = PyContext_CopyCurrent();
+    PyObject *context = bkpy_stream_callback_context(self);
 
     if (context == NULL) {
         PyErr_Clear();

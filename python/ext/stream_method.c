@@ -187,7 +187,7 @@ renew_context(StreamTransportObject *self)
     if (!self->is_started) {
         return 0;
     }
-    context = PyContext_CopyCurrent();
+    context = bkpy_stream_callback_context(self);
     if (context == NULL) {
         return -1;
     }

@@ -234,6 +234,15 @@ on_later(bk_handle *handle)
 
 /* --- beginning --- */
 
+PyObject *
+bkpy_stream_callback_context(const StreamTransportObject *self)
+{
+    if (BKPY_TRANSPORT_HAS_CONTEXT && self->context != NULL) {
+        return Py_NewRef(self->context);
+    }
+    return PyContext_CopyCurrent();
+}
+
 int
 bkpy_stream_set_protocol(StreamTransportObject *self, PyObject *protocol)
 {
@@ -263,28 +272,35 @@ static PyObject *
 queue_connection_made(StreamTransportObject *self)
 {
     PyObject *args[1] = {(PyObject *)self};
-    PyObject *callback =
-        PyObject_GetAttr(self->protocol, self->state->str_connection_made);
-    PyObject *handle;
+    PyObject *context = bkpy_stream_callback_context(self);
+    PyObject *callback;
+    PyObject *handle = NULL;
 
-    if (callback == NULL) {
+    if (context == NULL) {
         return NULL;
     }
-    handle = bkpy_loop_call_soon(self->loop, callback, args, 1, NULL);
-    Py_DECREF(callback);
+    callback =
+        PyObject_GetAttr(self->protocol, self->state->str_connection_made);
+    if (callback != NULL) {
+        handle = bkpy_loop_call_soon(self->loop, callback, args, 1, context);
+        Py_DECREF(callback);
+    }
+    Py_DECREF(context);
     return handle;
 }
 
-/* The start of reading, in the context that is current now, and after it the
- * waking of who waits for the connection. */
+/* The start of reading, and after it the waking of who waits for the
+ * connection. */
 static int
 queue_start(StreamTransportObject *self)
 {
     int r;
 
-    Py_XSETREF(self->context, PyContext_CopyCurrent());
-    if (self->context == NULL) {
-        return -1;
+    if (!BKPY_TRANSPORT_HAS_CONTEXT) {
+        Py_XSETREF(self->context, PyContext_CopyCurrent());
+        if (self->context == NULL) {
+            return -1;
+        }
     }
     r = bk_transport_start(&self->core);
     if (r == 0 && self->waiter != NULL) {
@@ -306,6 +322,12 @@ bkpy_stream_begin(StreamTransportObject *self, PyObject *protocol)
 
     bk_handle_init(&self->later, on_later); /* server.c had another use of it */
     self->fd = bk_transport_fileno(&self->core);
+    if (BKPY_TRANSPORT_HAS_CONTEXT && self->context == NULL) {
+        self->context = PyContext_CopyCurrent();
+        if (self->context == NULL) {
+            return -1;
+        }
+    }
     if (bkpy_stream_remember_names(self) < 0 ||
         bkpy_stream_set_protocol(self, protocol) < 0) {
         return -1;
@@ -374,13 +396,13 @@ loop_make_stream_transport(PyObject *op, PyObject *const *args,
 {
     static const bkpy_spec spec = {
         .function = "_make_stream_transport",
-        .names = {"sock", "protocol", "waiter", "extra", "server"},
+        .names = {"sock", "protocol", "waiter", "extra", "server", "context"},
         .required = 2,
-        .positional = 5,
+        .positional = 6,
     };
     LoopObject *loop = LoopObject_CAST(op);
     StreamTransportObject *self;
-    PyObject *values[5];
+    PyObject *values[6];
 
     if (bkpy_parse(args, nargs, kwnames, &spec, values) < 0 ||
         check_server(loop->state, values[4]) < 0) {
@@ -397,6 +419,7 @@ loop_make_stream_transport(PyObject *op, PyObject *const *args,
     self->waiter = none_to_null(values[2]);
     self->extra = none_to_null(values[3]);
     self->server = none_to_null(values[4]);
+    self->context = none_to_null(values[5]);
     if (bkpy_stream_begin(self, values[1]) < 0) {
         PyObject *exc = PyErr_GetRaisedException();
 

@@ -26,12 +26,13 @@ typedef struct StreamTransportObject {
     /* The slot `_extra` of asyncio.BaseTransport, so it must come first. An
      * owned dict, NULL until somebody needs one. */
     PyObject *extra;
-    bkpy_state *state;      /* borrowed: our type keeps the module alive */
-    LoopObject *loop;       /* owned; NULL once the connection has ended */
-    PyObject *protocol;     /* owned; NULL before begin and once ended */
-    PyObject *socket;       /* owned socket object; NULL: the core has the fd */
-    PyObject *server;       /* owned ServerObject, or NULL */
-    PyObject *context;      /* owned: the reader's */
+    bkpy_state *state;  /* borrowed: our type keeps the module alive */
+    LoopObject *loop;   /* owned; NULL once the connection has ended */
+    PyObject *protocol; /* owned; NULL before begin and once ended */
+    PyObject *socket;   /* owned socket object; NULL: the core has the fd */
+    PyObject *server;   /* owned ServerObject, or NULL */
+    /* Owned: the reader's; where transports have one context, that one. */
+    PyObject *context;
     PyObject *lost_context; /* owned: that of connection_lost, once it is due */
     /* Owned: of the write that the kernel did not take; NULL otherwise. */
     PyObject *write_context;
@@ -95,6 +96,11 @@ StreamTransportObject *bkpy_stream_new(LoopObject *loop);
  * and then the start of reading, both in copies of the current context. 0, or
  * -1 with an exception: the transport is to be dropped. */
 int bkpy_stream_begin(StreamTransportObject *self, PyObject *protocol);
+
+/* The context for a callback that is asked for now: that of the transport
+ * where transports have one, else a copy of this one. New reference, or NULL
+ * with an exception. */
+PyObject *bkpy_stream_callback_context(const StreamTransportObject *self);
 
 /* Choose how the core calls this protocol, and keep it. 0 or -1 with an
  * exception. */

@@ -235,7 +235,6 @@ write_all(StreamTransportObject *self, PyObject *lines)
     return r;
 }
 
-/* Up to 3.11 writelines(lines) is write(b''.join(lines)). */
 /* asyncio's writelines() calls add_writer() anew, unlike write(), while more
  * is left to send; so what comes of it runs in this context. */
 static void
@@ -246,7 +245,7 @@ renew_write_context(StreamTransportObject *self)
     if (BKPY_WRITELINES_JOINS || self->write_context == NULL) {
         return;
     }
-    context = PyContext_CopyCurrent();
+    context = bkpy_stream_callback_context(self);
     if (context == NULL) {
         PyErr_Clear(); /* the old one will do */
         return;

@@ -7,6 +7,7 @@ import weakref
 
 import pytest
 
+from becket import versions
 from support.loops import PY312, PY313
 from support.net import served, spin, until
 from support.protocols import Echo, Recorder
@@ -260,8 +261,10 @@ async def test_cancelled_serve_forever_waits_for_the_clients(clients):
     await spin(2)
     task.cancel()
     await spin(5)
-    assert not task.done()
-    clients.socks[0].close()
+    # Later versions close them, so that nobody waits for a client.
+    assert task.done() == versions.CANCEL_CLOSES_CLIENTS
+    if not versions.CANCEL_CLOSES_CLIENTS:
+        clients.socks[0].close()
     with pytest.raises(asyncio.CancelledError):
         await task
     await clients.finish()

@@ -9,6 +9,7 @@ import weakref
 
 import pytest
 
+from support.contexts import of_call
 from support.leaks import join_all, spawn
 from support.loops import turns
 from support.net import (
@@ -71,7 +72,7 @@ async def test_resume_writing_has_the_context_of_the_blocked_write(loop):
         var.set("later")
         await drain(transport, peer)
         await until(lambda: "resume_writing" in protocol.contexts)
-        assert protocol.contexts["resume_writing"] == "first"
+        assert protocol.contexts["resume_writing"] == of_call("first", "none")
 
 
 @pytest.mark.since(3, 12)
@@ -88,7 +89,7 @@ async def test_writelines_renews_the_context_of_writing(loop):
         var.set("later")
         await drain(transport, peer)
         await until(lambda: "resume_writing" in protocol.contexts)
-        assert protocol.contexts["resume_writing"] == "second"
+        assert protocol.contexts["resume_writing"] == of_call("second", "none")
 
 
 async def test_a_blocked_write_of_resume_writing_has_its_own_context(loop):
@@ -115,7 +116,10 @@ async def test_a_blocked_write_of_resume_writing_has_its_own_context(loop):
         var.set("later")
         await drain(transport, peer)
         await until(lambda: len(protocol.contexts_seen) == 2)
-        assert protocol.contexts_seen == ("at first", "when resumed")
+        assert protocol.contexts_seen == (
+            of_call("at first", "none"),
+            of_call("when resumed", "after that"),
+        )
 
 
 async def test_end_of_a_flush_has_the_context_of_the_blocked_write(loop):
@@ -130,7 +134,7 @@ async def test_end_of_a_flush_has_the_context_of_the_blocked_write(loop):
         transport.close()
         await peer_reads(peer, BIG)
         await protocol.lost
-        assert protocol.contexts["connection_lost"] == "write"
+        assert protocol.contexts["connection_lost"] == of_call("write", "none")
 
 
 async def test_failed_read_has_the_context_of_the_reader(loop):
@@ -157,7 +161,9 @@ async def test_context_while_reading_begins(loop):
     async with connected(loop, Resuming) as (_, protocol, peer):
         peer.send(b"x")
         await protocol.received(1)
-        assert protocol.contexts["data_received"] == "connect"
+        assert protocol.contexts["data_received"] == of_call(
+            "connect", "in connection_made"
+        )
 
 
 async def test_one_receive_has_one_context(loop):
@@ -188,7 +194,7 @@ async def test_one_receive_has_one_context(loop):
         await protocol.lost
     assert seen == [
         ("buffer_updated", "in get_buffer"),
-        ("connection_lost", "connect"),
+        ("connection_lost", of_call("connect", "in get_buffer")),
     ]
 
 
@@ -256,7 +262,9 @@ def test_abandoned_after_the_end_of_file(loop, run_main):
         turns(loop, 2)
         gc.collect()
         texts = [str(warning.message) for warning in caught]
+        # The warnings hold what they are about.
         caught.clear()
+        gc.collect()
     assert transport() is None
     assert any(text.startswith("unclosed transport ") for text in texts)
     assert peer.recv(1) == b""
