@@ -7,6 +7,7 @@
 
 #include "becket/address.h"
 #include "becket/connect.h"
+#include "becket/datagram.h"
 #include "becket/error.h"
 #include "becket/handle.h"
 #include "becket/loop.h"

@@ -46,6 +46,8 @@ typedef struct bk_timer bk_timer;
 typedef struct bk_io bk_io;
 typedef struct bk_watch bk_watch;
 typedef struct bk_address bk_address;
+typedef struct bk_datagram_protocol bk_datagram_protocol;
+typedef struct bk_datagram_transport bk_datagram_transport;
 typedef struct bk_protocol bk_protocol;
 typedef struct bk_transport bk_transport;
 typedef struct bk_listener bk_listener;

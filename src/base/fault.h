@@ -50,8 +50,12 @@
     X(READ)                                                                    \
     X(REALLOC)                                                                 \
     X(RECV)                                                                    \
+    X(RECVFROM)                                                                \
+    X(RECVMMSG)                                                                \
     X(SEND)                                                                    \
+    X(SENDMMSG)                                                                \
     X(SENDMSG)                                                                 \
+    X(SENDTO)                                                                  \
     X(SETSOCKOPT)                                                              \
     X(SHUTDOWN)                                                                \
     X(SOCKET)                                                                  \
@@ -90,8 +94,8 @@ BKI_FAULT_API bool bki_fault_disarm(void);
 /* Calls since the last arm, which may be a disarmed one. */
 BKI_FAULT_API unsigned bki_fault_count(enum bki_sys_call call);
 
-/* recv, read, send, write and sendmsg move at most len_max bytes a call;
- * 0: no limit. */
+/* recv, read, send, write and sendmsg move at most len_max bytes a call,
+ * recvmmsg and sendmmsg as many datagrams; 0: no limit. */
 BKI_FAULT_API void bki_fault_limit(enum bki_sys_call call, size_t len_max);
 
 /* Allocations of the library that have not been freed. */

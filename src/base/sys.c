@@ -298,6 +298,47 @@ bki_sys_sendmsg(int fd, const struct iovec *iov, int iov_count)
     return size_of(sendmsg(fd, &message, SEND_FLAGS));
 }
 
+ssize_t
+bki_sys_recvfrom(int fd, void *buf, size_t len, struct sockaddr *ret_address,
+                 socklen_t *address_len)
+{
+    FAULT_POINT(BKI_SYS_RECVFROM);
+    return size_of(
+        recvfrom(fd, buf, len, MSG_DONTWAIT, ret_address, address_len));
+}
+
+ssize_t
+bki_sys_sendto(int fd, const void *buf, size_t len,
+               const struct sockaddr *address, socklen_t address_len)
+{
+    FAULT_POINT(BKI_SYS_SENDTO);
+    return size_of(sendto(fd, buf, len, SEND_FLAGS, address, address_len));
+}
+
+/* A limit counts messages here. */
+static unsigned
+limited_count(enum bki_sys_call call, unsigned count)
+{
+    (void)call;
+    return (unsigned)FAULT_LIMITED(call, (size_t)count);
+}
+
+int
+bki_sys_recvmmsg(int fd, struct mmsghdr *messages, unsigned count)
+{
+    FAULT_POINT(BKI_SYS_RECVMMSG);
+    count = limited_count(BKI_SYS_RECVMMSG, count);
+    return result_of(recvmmsg(fd, messages, count, MSG_DONTWAIT, NULL));
+}
+
+int
+bki_sys_sendmmsg(int fd, struct mmsghdr *messages, unsigned count)
+{
+    FAULT_POINT(BKI_SYS_SENDMMSG);
+    count = limited_count(BKI_SYS_SENDMMSG, count);
+    return result_of(sendmmsg(fd, messages, count, SEND_FLAGS));
+}
+
 int
 bki_sys_shutdown(int fd, int how)
 {

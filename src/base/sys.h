@@ -51,6 +51,18 @@ int bki_sys_accept(int fd, struct sockaddr *ret_address, socklen_t *len);
 ssize_t bki_sys_recv(int fd, void *buf, size_t len);
 ssize_t bki_sys_send(int fd, const void *buf, size_t len);
 ssize_t bki_sys_sendmsg(int fd, const struct iovec *iov, int iov_count);
+
+/* Datagrams. address NULL: the one that the socket is connected to. The last
+ * two work on several at once and return how many; a failure is told only if
+ * it met the first. Linux forgets one that sendmmsg met later, and keeps one
+ * of recvmmsg for the next receive. */
+ssize_t bki_sys_recvfrom(int fd, void *buf, size_t len,
+                         struct sockaddr *ret_address, socklen_t *address_len);
+ssize_t bki_sys_sendto(int fd, const void *buf, size_t len,
+                       const struct sockaddr *address, socklen_t address_len);
+int bki_sys_recvmmsg(int fd, struct mmsghdr *messages, unsigned count);
+int bki_sys_sendmmsg(int fd, struct mmsghdr *messages, unsigned count);
+
 int bki_sys_shutdown(int fd, int how);
 int bki_sys_getsockname(int fd, struct sockaddr *ret_address, socklen_t *len);
 int bki_sys_getpeername(int fd, struct sockaddr *ret_address, socklen_t *len);

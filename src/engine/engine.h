@@ -29,6 +29,19 @@
 
 struct bki_engine;
 
+/* A datagram that was received. The memory is the engine's, or whoever's who
+ * hands it on. */
+struct bki_datagram {
+    const void *data;
+    size_t len; /* may be 0 */
+    const struct sockaddr *address;
+    socklen_t address_len; /* 0: the sender has no address */
+};
+
+/* Most that one event brings. A system call costs about what handing over one
+ * small datagram does, so more would save less than 2 % of it. */
+enum { BKI_BURST_MAX = 64 };
+
 /* What the owner of an io is told. Called from the ready queue's nodes; the
  * owner may stop, close or free the io from inside any of them, so the engine
  * looks at nothing afterwards. */
@@ -42,6 +55,15 @@ struct bki_io_ops {
      * again), else the failure. After BK_EOF and failures the owner calls
      * read_stop or close. */
     void (*on_read)(bk_io *io, ssize_t n);
+
+    /* How many datagrams to receive now, up to BKI_BURST_MAX; 0: none, the
+     * owner has done something else. */
+    int (*on_burst)(bk_io *io);
+
+    /* Follows on_burst unless there was nothing after all. count > 0: so many
+     * datagrams, borrowed for the call; else the failure. */
+    void (*on_datagrams)(bk_io *io, const struct bki_datagram *datagrams,
+                         int count);
 
     /* After a write that was not taken whole: more can be written. */
     void (*on_writable)(bk_io *io);
@@ -87,6 +109,14 @@ struct bki_engine_ops {
      * since an external poller may run any code when it is told. */
     int (*write_wait)(bk_io *io);
     void (*write_stop)(bk_io *io);
+
+    /* Datagrams. Begin as with read_start; read_stop ends it. send: one call
+     * for at most BKI_BURST_MAX; how many were taken, 0 if none, or the failure
+     * of the first. After a count that is less, the next call tells what is
+     * wrong with the one behind it. Waiting is write_wait's. */
+    int (*datagram_start)(bk_io *io);
+    int (*datagram_send)(bk_io *io, int fd, struct mmsghdr *messages,
+                         unsigned count);
 
     int (*accept_start)(bk_io *io, int accepts_max);
     void (*accept_stop)(bk_io *io);

@@ -3,7 +3,8 @@
  * SPDX-License-Identifier: MIT
  *
  * registry.c knows who has which fd and keeps the poller informed;
- * readiness.c waits and links events; readiness_io.c makes the system calls.
+ * readiness.c waits and links events; readiness_io.c makes the system calls,
+ * and readiness_datagram.c those of datagrams.
  */
 #ifndef BKI_READINESS_H
 #define BKI_READINESS_H
@@ -75,6 +76,9 @@ ssize_t bki_readiness_write(bk_io *io, int fd, const struct iovec *iov,
                             int iov_count);
 int bki_readiness_write_wait(bk_io *io);
 void bki_readiness_write_stop(bk_io *io);
+int bki_readiness_datagram_start(bk_io *io);
+int bki_readiness_datagram_send(bk_io *io, int fd, struct mmsghdr *messages,
+                                unsigned count);
 int bki_readiness_accept_start(bk_io *io, int accepts_max);
 void bki_readiness_accept_stop(bk_io *io);
 int bki_readiness_connect(bk_io *io, const struct sockaddr *address,

@@ -1,9 +1,10 @@
-/* flush.c -- the streams that wrote in the current callback.
+/* flush.c -- the transports that wrote in the current callback.
  *
  * SPDX-License-Identifier: MIT
  *
  * Every stream that queued data is sent when the callback returns, in the
- * order of their first write.
+ * order of their first write. Datagram transports hold back what is sent while
+ * several datagrams are delivered; src/net/datagram_read.c ends that.
  */
 #include <assert.h>
 
@@ -56,11 +57,11 @@ bki_flush_remove(bk_loop *loop, bk_transport *transport)
 /* In a forked child the streams are only taken out: what they hold is the
  * parent's to send. */
 void
-bk_loop_flush(bk_loop *loop)
+bki_loop_flush_streams(bk_loop *loop)
 {
     bool can_send;
 
-    if (loop == NULL || loop->flush_head == NULL) {
+    if (loop->flush_head == NULL) {
         return;
     }
     loop->ended_ns = 0; /* sending takes time */
@@ -76,8 +77,22 @@ bk_loop_flush(bk_loop *loop)
     }
 }
 
+void
+bk_loop_flush(bk_loop *loop)
+{
+    if (loop == NULL) {
+        return;
+    }
+    if (!bki_list_is_empty(&loop->unsent)) {
+        assert(loop->flush_unsent != NULL);
+        loop->flush_unsent(loop);
+    }
+    bki_loop_flush_streams(loop);
+}
+
 bool
 bk_loop_has_pending_writes(const bk_loop *loop)
 {
-    return loop != NULL && loop->flush_head != NULL;
+    return loop != NULL &&
+           (loop->flush_head != NULL || !bki_list_is_empty(&loop->unsent));
 }

@@ -16,6 +16,7 @@
 #include "base/slab.h"
 #include "engine/engine.h"
 
+struct bki_inlet;
 struct bki_resolver;
 struct bki_owned;
 
@@ -43,6 +44,7 @@ enum {
 struct bk_loop {
     struct bki_list ready; /* handles, in the order they will run */
     struct bki_list batch; /* the part of it that this turn runs */
+    struct bki_list found; /* I/O that is ready before the next wait */
     struct bki_heap timers;
     struct bki_mpsc inbox; /* what other threads sent */
     uint32_t is_asleep;    /* atomic: a sender must wake the loop */
@@ -53,10 +55,14 @@ struct bk_loop {
     bk_transport *flush_head;  /* streams with writes of this callback, */
     bk_transport *flush_tail;  /* in the order of their first write */
     void (*flush_stream)(bk_transport *transport); /* set by src/net */
-    struct bki_slab segments;      /* write-queue segments, src/net */
-    struct bki_slab tls_blocks;    /* records under way, src/tls */
+    struct bki_list unsent; /* datagram transports that hold sends back, */
+    void (*flush_unsent)(bk_loop *loop); /* sent by this, set by src/net */
+    struct bki_slab segments;            /* write-queue segments, src/net */
+    struct bki_slab packets;             /* datagrams that wait, src/net */
+    struct bki_slab tls_blocks;          /* records under way, src/tls */
     struct bki_slab calls;         /* what bk_loop_call_soon() allocates */
     char *scratch;                 /* owned: BK_READ_MAX bytes, or NULL */
+    struct bki_inlet *inlet;       /* owned; NULL until first needed */
     struct bki_resolver *resolver; /* owned; NULL until first needed */
     void (*free_resolver)(struct bki_resolver *resolver); /* set by src/net */
     struct bki_owned *owned_head;      /* what src/net allocated for C users */
@@ -72,13 +78,15 @@ struct bk_loop {
     volatile uint8_t *alive_page; /* owned; 0 in a forked child; or NULL, and */
     int pid;                      /* the process id tells */
     uint32_t unreleased_turns;    /* since released_ns was compared last */
+    uint64_t delivery_ns_max;     /* how long a burst may be delivered */
     uint64_t thread; /* atomic: the thread that runs it, 0 when none */
     int break_code;
     bool is_breaking;
     bool is_closed; /* atomic: written by the loop's thread */
     bool is_in_callback;
     bool is_write_through;
-    bool has_slept; /* the wait of this turn could block */
+    bool is_delivering; /* several datagrams: what is sent is held back */
+    bool has_slept;     /* the wait of this turn could block */
 };
 
 static inline uint32_t
@@ -97,7 +105,20 @@ bki_handle_set_state(bk_handle *handle, uint32_t state)
  * handle must be idle. */
 void bki_ready_push(bk_loop *loop, bk_handle *handle);
 
-/* Take it out if it is in the ready queue or the batch; true if it was. */
+/* Have it run in the next turn as I/O that the wait has found, before all of
+ * it. The handle, a direction of an io, must be idle. */
+void bki_ready_push_found(bk_loop *loop, bk_handle *handle);
+
+/* Append those to the ready queue. */
+void bki_ready_link_found(bk_loop *loop);
+
+/* Nothing that is known of would run before an event of an io that is ready
+ * all the time: the rest of this turn is empty, and the next one would begin
+ * with I/O. So whoever has more of that io's may go on in this turn. Timers are
+ * for bki_timers_are_due() to tell. */
+bool bki_ready_is_empty(const bk_loop *loop);
+
+/* Take it out of whichever list holds it; true if it was in one. */
 bool bki_ready_remove(bk_loop *loop, bk_handle *handle);
 
 /* Run the batch until it is empty, or until a break: the rest then goes back
@@ -110,6 +131,9 @@ void bki_handle_release(bk_loop *loop, bk_handle *handle);
 
 /* Append the timers that are due. */
 void bki_timers_expire(bk_loop *loop);
+
+/* Whether there are any. Reads the clock if there may be. */
+bool bki_timers_are_due(const bk_loop *loop);
 
 /* The inbox, src/loop/inbox.c. */
 int bki_inbox_init(bk_loop *loop);         /* make its eventfd */
@@ -126,6 +150,11 @@ void bki_stats_run_begin(bk_loop *loop);
 void bki_stats_run_end(bk_loop *loop);
 void bki_stats_add_lag(bk_loop_stats *stats, uint64_t lag_ns);
 
+/* Another thread may not call, but when it does (and an embedder's lock makes
+ * that harmless) what it writes shall not wait for a callback that it is not
+ * in. */
+bool bki_loop_is_own_thread(const bk_loop *loop);
+
 /* True in the copy that a forked child has. Nothing may then be said to
  * kernel objects that the parent shares. */
 bool bki_loop_is_forked(const bk_loop *loop);
@@ -136,6 +165,9 @@ char *bki_loop_scratch(bk_loop *loop);
 /* Put a stream in the list of those to flush, or take it out. Idempotent. */
 void bki_flush_add(bk_loop *loop, bk_transport *transport);
 void bki_flush_remove(bk_loop *loop, bk_transport *transport);
+
+/* Send what streams have queued in the current callback. */
+void bki_loop_flush_streams(bk_loop *loop);
 
 /* Around a system call that can take long. */
 void bki_loop_block(bk_loop *loop);

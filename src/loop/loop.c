@@ -17,6 +17,7 @@
 #include <errno.h>
 
 #include "base/sys.h"
+#include "engine/inlet.h"
 #include "loop/internal.h"
 
 /* Longest wait. asyncio's MAXIMUM_SELECT_TIMEOUT: some kernels refuse longer
@@ -27,6 +28,11 @@
  * in every so many turns, since that costs as much as a small callback. */
 #define RELEASE_PERIOD_NS  UINT64_C(1000000)
 #define RELEASE_LOOK_TURNS 16
+
+/* A protocol that takes this long for its datagrams gains nothing from bursts,
+ * and what else the loop does shall not wait for it longer. 64 small replies
+ * take a quarter of it. */
+#define DELIVERY_NS_MAX UINT64_C(200000)
 
 /* A loop that does not sleep measures its lag in every so many turns. */
 #define LAG_SAMPLE_TURNS 64
@@ -93,7 +99,7 @@ wait_for_events(bk_loop *loop)
     uint64_t now_ns;
     uint64_t timeout_ns;
 
-    if (!bki_list_is_empty(&loop->ready)) {
+    if (!bki_list_is_empty(&loop->ready) || !bki_list_is_empty(&loop->found)) {
         return wait_without_sleep(loop);
     }
     now_ns = loop->ended_ns != 0 ? loop->ended_ns : bki_sys_monotonic_ns();
@@ -167,6 +173,7 @@ run_turn(bk_loop *loop)
         return;
     }
     bki_inbox_take(loop);
+    bki_ready_link_found(loop);
     loop->engine->ops->link_events(loop->engine);
     bki_timers_expire(loop);
     assert(bki_list_is_empty(&loop->batch));
@@ -278,7 +285,9 @@ free_loop(bk_loop *loop)
     bki_slab_fini(&loop->calls);
     bki_slab_fini(&loop->segments);
     bki_slab_fini(&loop->tls_blocks);
+    bki_slab_fini(&loop->packets);
     bki_sys_free(loop->scratch);
+    bki_inlet_free(loop->inlet);
     bki_sys_fork_page_free(loop->alive_page);
     bki_sys_free(loop);
 }
@@ -299,6 +308,8 @@ bk_loop_new(const bk_loop_options *options, bk_loop **ret_loop)
     }
     bki_list_init(&loop->ready);
     bki_list_init(&loop->batch);
+    bki_list_init(&loop->found);
+    bki_list_init(&loop->unsent);
     bki_mpsc_init(&loop->inbox);
     bki_heap_init(&loop->timers);
     bki_io_init(&loop->wake, loop, NULL);
@@ -306,6 +317,7 @@ bk_loop_new(const bk_loop_options *options, bk_loop **ret_loop)
         options = &defaults;
     }
     loop->hooks = options->hooks;
+    loop->delivery_ns_max = DELIVERY_NS_MAX;
     r = init_loop(loop, options);
     if (r < 0) {
         free_loop(loop);
@@ -344,6 +356,8 @@ bk_loop_close(bk_loop *loop)
     loop->engine->ops->shut(loop->engine);
     bki_sys_free(loop->scratch);
     loop->scratch = NULL;
+    bki_inlet_free(loop->inlet);
+    loop->inlet = NULL;
     return 0;
 }
 
@@ -370,6 +384,13 @@ bool
 bk_loop_is_closed(const bk_loop *loop)
 {
     return loop == NULL || __atomic_load_n(&loop->is_closed, __ATOMIC_ACQUIRE);
+}
+
+bool
+bki_loop_is_own_thread(const bk_loop *loop)
+{
+    return __atomic_load_n(&loop->thread, __ATOMIC_RELAXED) ==
+           bki_sys_thread_id();
 }
 
 bool

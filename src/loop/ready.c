@@ -24,10 +24,38 @@ bki_ready_push(bk_loop *loop, bk_handle *handle)
     bki_list_append(&loop->ready, handle);
 }
 
+void
+bki_ready_push_found(bk_loop *loop, bk_handle *handle)
+{
+    assert(bki_handle_state(handle) == BKI_HANDLE_IDLE);
+    assert((handle->_flags & BKI_HANDLE_IS_IO) != 0);
+    bki_handle_set_state(handle, BKI_HANDLE_QUEUED);
+    bki_list_append(&loop->found, handle);
+}
+
+void
+bki_ready_link_found(bk_loop *loop)
+{
+    bk_handle *handle;
+
+    while ((handle = bki_list_pop(&loop->found)) != NULL) {
+        bki_list_append(&loop->ready, handle);
+    }
+}
+
+bool
+bki_ready_is_empty(const bk_loop *loop)
+{
+    return bki_list_is_empty(&loop->batch) && bki_list_is_empty(&loop->ready) &&
+           bki_list_is_empty(&loop->found) &&
+           bki_mpsc_is_empty_relaxed(&loop->inbox) && !loop->is_breaking &&
+           __atomic_load_n(&loop->is_stopping, __ATOMIC_RELAXED) == 0;
+}
+
 bool
 bki_ready_remove(bk_loop *loop, bk_handle *handle)
 {
-    (void)loop; /* the list is circular, either of the two */
+    (void)loop; /* the list is circular, whichever it is */
     if (bki_handle_state(handle) != BKI_HANDLE_QUEUED) {
         return false;
     }
@@ -48,7 +76,7 @@ bki_ready_run(bk_loop *loop)
         loop->stats.callbacks++;
         handle->_callback(handle);
         if (loop->flush_head != NULL) {
-            bk_loop_flush(loop);
+            bki_loop_flush_streams(loop);
         }
         if (loop->is_breaking) {
             bki_list_splice_front(&loop->ready, &loop->batch);
@@ -105,6 +133,9 @@ pop_any(bk_loop *loop)
     if (handle == NULL) {
         bki_inbox_take(loop);
         handle = bki_list_pop(&loop->ready);
+    }
+    if (handle == NULL) {
+        handle = bki_list_pop(&loop->found);
     }
     if (handle != NULL) {
         return handle;

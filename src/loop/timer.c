@@ -105,6 +105,14 @@ expiry_time(bk_loop *loop)
     return bk_loop_time(loop);
 }
 
+bool
+bki_timers_are_due(const bk_loop *loop)
+{
+    uint64_t when_ns = bki_heap_when(&loop->timers);
+
+    return when_ns != BK_TIME_NEVER && when_ns <= bk_loop_time(loop);
+}
+
 void
 bki_timers_expire(bk_loop *loop)
 {

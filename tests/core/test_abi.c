@@ -14,12 +14,16 @@
 
 SIZE_IS(bk_address, 32);
 SIZE_IS(bk_connect_options, 32);
+SIZE_IS(bk_datagram_options, 40);
+SIZE_IS(bk_datagram_protocol, 104);
+SIZE_IS(bk_datagram_transport, 352);
 SIZE_IS(bk_handle, 32);
 SIZE_IS(bk_io, 120);
 SIZE_IS(bk_listener, 192);
 SIZE_IS(bk_loop_hooks, 40);
 SIZE_IS(bk_loop_options, 64);
 SIZE_IS(bk_loop_stats, 304);
+SIZE_IS(bk_packet_queue, 16);
 SIZE_IS(bk_poller_event, 8);
 SIZE_IS(bk_poller_ops, 48);
 SIZE_IS(bk_protocol, 112);

@@ -13,6 +13,7 @@ import re
 import select
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import termios
@@ -251,6 +252,92 @@ class EchoServer(Case):
             self.start("echo_client", "127.0.0.1", str(port), "to and fro")
         )
         self.assertEqual(output, "to and fro\n")
+
+
+class DatagramServer(Case):
+    def serve(self, host="127.0.0.1"):
+        """A running server, and a socket that is connected to it."""
+        process = self.start("datagram_server", host, "0")
+        line = process.stdout.readline()
+        match = re.fullmatch(r"listening on \[?(.*?)\]?:(\d+)\n", line)
+        self.assertEqual(match[1], host)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        self.addCleanup(sock.close)
+        sock.settimeout(WAIT_S)
+        sock.connect((host, int(match[2])))
+        return process, sock
+
+    def test_echo(self):
+        _, sock = self.serve()
+        for message in (b"one", b"", b"x" * 60000, b"two"):
+            sock.send(message)
+            self.assertEqual(sock.recv(1 << 16), message)
+
+    def test_ipv6(self):
+        _, sock = self.serve("::1")
+        sock.send(b"six")
+        self.assertEqual(sock.recv(100), b"six")
+
+    def test_many_at_once(self):
+        _, sock = self.serve()
+        messages = [b"%d" % i for i in range(100)]
+        for message in messages:
+            sock.send(message)
+        self.assertEqual([sock.recv(100) for _ in messages], messages)
+
+    def test_goes_on_after_an_error(self):
+        """A reply that cannot be sent is told, and nothing else suffers."""
+        process, sock = self.serve()
+        # Port 0 can be written into a header, but not be answered.
+        try:
+            sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, 17)
+        except PermissionError:
+            self.skipTest("raw sockets are the superuser's")
+        self.addCleanup(sender.close)
+        port = sock.getpeername()[1]
+        header = struct.pack("!HHHH", 0, port, 8, 0)
+        sender.sendto(header, ("127.0.0.1", 0))
+        self.assertEqual(process.stderr.readline(), "invalid argument\n")
+        sock.send(b"still there?")
+        self.assertEqual(sock.recv(100), b"still there?")
+
+    def test_address_in_use(self):
+        _, sock = self.serve()
+        port = str(sock.getpeername()[1])
+        process = self.start("datagram_server", "127.0.0.1", port)
+        self.assertEqual(self.assert_fails(process, "EADDRINUSE"), "")
+
+
+class DatagramClient(Case):
+    def listen(self):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(sock.close)
+        sock.settimeout(WAIT_S)
+        sock.bind(("127.0.0.1", 0))
+        return sock, str(sock.getsockname()[1])
+
+    def test_prints_the_reply(self):
+        sock, port = self.listen()
+        process = self.start("datagram_client", "127.0.0.1", port, "hello")
+        message, address = sock.recvfrom(100)
+        self.assertEqual(message, b"hello")
+        sock.sendto(b"HELLO", address)
+        self.assertEqual(self.finish(process), "HELLO\n")
+
+    def test_sends_anew(self):
+        sock, port = self.listen()
+        process = self.start("datagram_client", "127.0.0.1", port, "lost")
+        self.assertEqual(sock.recv(100), b"lost")
+        message, address = sock.recvfrom(100)
+        sock.sendto(message, address)
+        self.assertEqual(self.finish(process), "lost\n")
+
+    def test_nobody_there(self):
+        sock, port = self.listen()
+        sock.close()
+        process = self.start("datagram_client", "127.0.0.1", port)
+        self.assert_fails(process, "ECONNREFUSED")
 
 
 class EchoClient(Case):
