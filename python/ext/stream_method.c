@@ -9,6 +9,7 @@
 
 #include "args.h"
 #include "log.h"
+#include "water_marks.h"
 
 /* --- calls into the core --- */
 
@@ -255,133 +256,24 @@ stream_transport_get_write_buffer_limits(PyObject *op,
     return Py_BuildValue("NN", PyLong_FromSize_t(low), PyLong_FromSize_t(high));
 }
 
-/* left * right or left // right; left is borrowed. */
-static PyObject *
-scale(PyObject *left, long right,
-      PyObject *(*operation)(PyObject *left, PyObject *right))
-{
-    PyObject *factor = PyLong_FromLong(right);
-    PyObject *result = NULL;
-
-    if (factor != NULL) {
-        result = operation(left, factor);
-        Py_DECREF(factor);
-    }
-    return result;
-}
-
-/* Fill in what was not given as asyncio does. New references; -1 with an
- * exception. */
-static int
-default_limits(PyObject **high, PyObject **low)
-{
-    if (*high != NULL) {
-        Py_INCREF(*high);
-    }
-    else {
-        *high = *low == NULL ? PyLong_FromLong(64L * 1024)
-                             : scale(*low, 4, PyNumber_Multiply);
-    }
-    if (*high == NULL) {
-        return -1;
-    }
-    *low =
-        *low != NULL ? Py_NewRef(*low) : scale(*high, 4, PyNumber_FloorDivide);
-    if (*low == NULL) {
-        Py_DECREF(*high);
-        return -1;
-    }
-    return 0;
-}
-
-/* high >= low >= 0, or ValueError. 0 or -1. */
-static int
-check_limits(PyObject *high, PyObject *low)
-{
-    PyObject *zero = PyLong_FromLong(0);
-    int r;
-
-    if (zero == NULL) {
-        return -1;
-    }
-    r = PyObject_RichCompareBool(high, low, Py_GE);
-    if (r == 1) {
-        r = PyObject_RichCompareBool(low, zero, Py_GE);
-    }
-    Py_DECREF(zero);
-    if (r == 0) {
-        PyErr_Format(PyExc_ValueError,
-                     "high (%R) must be >= low (%R) must be >= 0", high, low);
-    }
-    return r == 1 ? 0 : -1;
-}
-
-/* Any number that is not negative; SIZE_MAX stands for all that are larger
- * (such as float('inf')). -1 with an exception. */
-static int
-to_size(PyObject *number, size_t *ret_size)
-{
-    double value;
-
-    if (PyLong_Check(number)) {
-        *ret_size = PyLong_AsSize_t(number);
-        if (*ret_size == (size_t)-1 && PyErr_Occurred()) {
-            PyErr_Clear();
-            *ret_size = SIZE_MAX;
-        }
-        return 0;
-    }
-    value = PyFloat_AsDouble(number);
-    if (value == -1.0 && PyErr_Occurred()) {
-        return -1;
-    }
-    *ret_size = value < (double)PY_SSIZE_T_MAX ? (size_t)value : SIZE_MAX;
-    return 0;
-}
-
-static int
-set_limits(StreamTransportObject *self, PyObject *high, PyObject *low)
-{
-    size_t high_bytes, low_bytes;
-
-    if (check_limits(high, low) < 0 || to_size(high, &high_bytes) < 0 ||
-        to_size(low, &low_bytes) < 0) {
-        return -1;
-    }
-    if (self->loop != NULL && self->loop->is_closed) {
-        return 0;
-    }
-    bkpy_stream_begin_call(self);
-    (void)bk_transport_set_write_buffer_limits(&self->core, high_bytes,
-                                               low_bytes);
-    return bkpy_stream_end_call(self);
-}
-
 static PyObject *
 stream_transport_set_write_buffer_limits(PyObject *op, PyObject *const *args,
                                          Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const bkpy_spec spec = {
-        .function = "set_write_buffer_limits",
-        .names = {"high", "low"},
-        .positional = 2,
-    };
-    PyObject *values[2];
-    PyObject *high, *low;
-    int r;
+    StreamTransportObject *self = StreamTransportObject_CAST(op);
+    size_t high_bytes, low_bytes;
 
-    if (bkpy_parse(args, nargs, kwnames, &spec, values) < 0) {
+    if (bkpy_parse_water_marks(args, nargs, kwnames, &high_bytes, &low_bytes) <
+        0) {
         return NULL;
     }
-    high = values[0] == Py_None ? NULL : values[0];
-    low = values[1] == Py_None ? NULL : values[1];
-    if (default_limits(&high, &low) < 0) {
-        return NULL;
+    if (self->loop != NULL && self->loop->is_closed) {
+        Py_RETURN_NONE;
     }
-    r = set_limits(StreamTransportObject_CAST(op), high, low);
-    Py_DECREF(high);
-    Py_DECREF(low);
-    return r < 0 ? NULL : Py_NewRef(Py_None);
+    bkpy_stream_begin_call(self);
+    (void)bk_transport_set_write_buffer_limits(&self->core, high_bytes,
+                                               low_bytes);
+    return none_after_call(self);
 }
 
 /* --- the protocol --- */
