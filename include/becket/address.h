@@ -12,7 +12,8 @@
 
 BK_BEGIN_DECLS
 
-/* Large enough for INET and INET6: what a stream keeps of its ends. */
+/* Large enough for INET, INET6, and UNIX with a short name (25 bytes): what a
+ * stream keeps of its ends. */
 struct bk_address {
     socklen_t len; /* 0: unknown, or of a family that does not fit */
     union {
@@ -31,8 +32,9 @@ struct bk_address {
 BK_API int bk_address_parse(const char *host, uint16_t port, int family,
                             bk_address *ret_address);
 
-/* Write "127.0.0.1:80" or "[::1]:80" and return the length, or -EAFNOSUPPORT,
- * or -ENOSPC. Thread: any. */
+/* Write "127.0.0.1:80", "[::1]:80" or the path of a Unix socket ("@name" if it
+ * is abstract) and return the length, or -EAFNOSUPPORT, or -ENOSPC.
+ * Thread: any. */
 BK_API int bk_address_format(const bk_address *address, char *buf,
                              size_t buf_len);
 

@@ -21,6 +21,7 @@
 #include "becket/tls_pump.h"
 #include "becket/transport.h"
 #include "becket/types.h"
+#include "becket/unix_socket.h"
 #include "becket/watch.h"
 
 #endif

@@ -256,6 +256,12 @@ BK_API int bk_transport_getpeername(bk_transport *transport,
 BK_API int bk_transport_getsockname(bk_transport *transport,
                                     bk_address *ret_address);
 
+/* The same of any family, asked from the kernel each time: *len is the size of
+ * the buffer, and then that of the address. Thread: loop. */
+BK_API int bk_transport_get_sockaddr(const bk_transport *transport,
+                                     bool is_peer, struct sockaddr *ret_address,
+                                     socklen_t *len);
+
 /* Make known what accept(2) told, so that the kernel need not be asked. */
 BK_API void bk_transport_set_peername(bk_transport *transport,
                                       const bk_address *address);

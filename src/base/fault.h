@@ -27,6 +27,7 @@
     X(ACCEPT)                                                                  \
     X(BIND)                                                                    \
     X(CALLOC)                                                                  \
+    X(CHMOD)                                                                   \
     X(CLOSE)                                                                   \
     X(COND_INIT)                                                               \
     X(CONNECT)                                                                 \
@@ -59,7 +60,9 @@
     X(SETSOCKOPT)                                                              \
     X(SHUTDOWN)                                                                \
     X(SOCKET)                                                                  \
+    X(STAT)                                                                    \
     X(THREAD_CREATE)                                                           \
+    X(UNLINK)                                                                  \
     X(WRITE)
 
 #define BKI_SYS_ENUMERATOR(name) BKI_SYS_##name,

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -210,6 +211,27 @@ bki_sys_check_open(int fd)
 {
     FAULT_POINT(BKI_SYS_FCNTL);
     return fcntl(fd, F_GETFD) < 0 ? -errno : 0;
+}
+
+int
+bki_sys_stat(const char *path, struct stat *ret_status)
+{
+    FAULT_POINT(BKI_SYS_STAT);
+    return result_of(stat(path, ret_status));
+}
+
+int
+bki_sys_unlink(const char *path)
+{
+    FAULT_POINT(BKI_SYS_UNLINK);
+    return result_of(unlink(path));
+}
+
+int
+bki_sys_chmod(const char *path, unsigned mode)
+{
+    FAULT_POINT(BKI_SYS_CHMOD);
+    return result_of(chmod(path, (mode_t)mode));
 }
 
 int

@@ -21,6 +21,7 @@
 #include <sys/uio.h>
 
 struct addrinfo;
+struct stat;
 
 /* Memory. NULL without it; free(NULL) is a no-op. */
 void *bki_sys_malloc(size_t size);
@@ -39,6 +40,11 @@ ssize_t bki_sys_write(int fd, const void *buf, size_t len);
 int bki_sys_close(int fd);
 int bki_sys_set_nonblocking(int fd);
 int bki_sys_check_open(int fd); /* 0 or -EBADF */
+
+/* Files by their path. */
+int bki_sys_stat(const char *path, struct stat *ret_status);
+int bki_sys_unlink(const char *path);
+int bki_sys_chmod(const char *path, unsigned mode);
 
 /* Sockets. What makes an fd makes it CLOEXEC and NONBLOCK; what
  * receives or sends never waits, also on a blocking fd, and never raises

@@ -7,8 +7,10 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/un.h>
 
 #include "net/internal.h"
 
@@ -62,34 +64,68 @@ bk_address_parse(const char *host, uint16_t port, int family,
     }
 }
 
+static int
+format_v4(const bk_address *address, char text[BK_ADDRESS_TEXT_MAX])
+{
+    char host[INET_ADDRSTRLEN];
+
+    (void)inet_ntop(AF_INET, &address->u.in.sin_addr, host, sizeof(host));
+    return snprintf(text, BK_ADDRESS_TEXT_MAX, "%s:%u", host,
+                    (unsigned)bk_address_port(address));
+}
+
+static int
+format_v6(const bk_address *address, char text[BK_ADDRESS_TEXT_MAX])
+{
+    const struct sockaddr_in6 *in6 = &address->u.in6;
+    char host[INET6_ADDRSTRLEN];
+    char scope[12] = ""; /* "%" and 32 bits */
+
+    if (in6->sin6_scope_id != 0) {
+        (void)snprintf(scope, sizeof(scope), "%%%u",
+                       (unsigned)in6->sin6_scope_id);
+    }
+    (void)inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
+    return snprintf(text, BK_ADDRESS_TEXT_MAX, "[%s%s]:%u", host, scope,
+                    (unsigned)bk_address_port(address));
+}
+
+/* The path as it is; "@" for the NUL of an abstract one, as the proc file
+ * system shows it. */
+static int
+format_unix(const bk_address *address, char text[BK_ADDRESS_TEXT_MAX])
+{
+    size_t len = address->len - offsetof(struct sockaddr_un, sun_path);
+    const char *path =
+        (const char *)&address->u + offsetof(struct sockaddr_un, sun_path);
+
+    if (len > 0 && path[0] == '\0') {
+        return snprintf(text, BK_ADDRESS_TEXT_MAX, "@%.*s", (int)len - 1,
+                        path + 1);
+    }
+    return snprintf(text, BK_ADDRESS_TEXT_MAX, "%.*s", (int)len, path);
+}
+
 int
 bk_address_format(const bk_address *address, char *buf, size_t buf_len)
 {
-    char host[INET6_ADDRSTRLEN];
     char text[BK_ADDRESS_TEXT_MAX];
     int len;
 
     if (address == NULL || buf == NULL) {
         return -EINVAL;
     }
-    if (bk_address_family(address) == AF_INET) {
-        (void)inet_ntop(AF_INET, &address->u.in.sin_addr, host, sizeof(host));
-        len = snprintf(text, sizeof(text), "%s:%u", host,
-                       (unsigned)bk_address_port(address));
-    }
-    else if (bk_address_family(address) == AF_INET6) {
-        const struct sockaddr_in6 *in6 = &address->u.in6;
-        char scope[12] = ""; /* "%" and 32 bits */
-
-        if (in6->sin6_scope_id != 0) {
-            (void)snprintf(scope, sizeof(scope), "%%%u",
-                           (unsigned)in6->sin6_scope_id);
-        }
-        (void)inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
-        len = snprintf(text, sizeof(text), "[%s%s]:%u", host, scope,
-                       (unsigned)bk_address_port(address));
-    }
-    else {
+    switch (bk_address_family(address)) {
+    case AF_INET:
+        len = format_v4(address, text);
+        break;
+    case AF_INET6:
+        len = format_v6(address, text);
+        break;
+    case AF_UNIX:
+        len = format_unix(address, text);
+        break;
+    default:
         return -EAFNOSUPPORT;
     }
     if ((size_t)len >= buf_len) {
@@ -127,9 +163,9 @@ bki_address_from_sockaddr(const struct sockaddr *address, socklen_t len,
 {
     bk_address copy = {.len = len};
 
-    if (len < sizeof(sa_family_t) ||
-        (address->sa_family != AF_INET && address->sa_family != AF_INET6) ||
-        len > sizeof(copy.u)) {
+    if (len < sizeof(sa_family_t) || len > sizeof(copy.u) ||
+        (address->sa_family != AF_INET && address->sa_family != AF_INET6 &&
+         address->sa_family != AF_UNIX)) {
         return -EAFNOSUPPORT;
     }
     memcpy(&copy.u, address, len);

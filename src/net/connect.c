@@ -22,6 +22,7 @@
 #include <stdio.h>
 
 #include "becket/resolver.h"
+#include "becket/unix_socket.h"
 
 #include "base/sys.h"
 #include "net/internal.h"
@@ -29,16 +30,19 @@
 struct bk_connector {
     bk_io io; /* the address that is tried */
     struct bki_owned owned;
-    bk_handle end; /* finish after a cancel */
-    bk_loop *loop; /* borrowed */
+    bk_handle start; /* of a Unix socket: no name has to be resolved */
+    bk_handle end;   /* finish after a cancel */
+    bk_loop *loop;   /* borrowed */
     const bk_protocol *protocol;
     void *self; /* the user's */
     bk_connect_cb on_connect;
     bk_lookup *lookup;      /* borrowed; NULL once it was delivered */
     struct addrinfo *found; /* owned */
-    struct addrinfo *next;  /* of found; the address to try next */
-    bk_address local;       /* len 0: not bound */
-    int error;              /* of the address tried last */
+    struct addrinfo *next;  /* of found, or unix_info; what to try next */
+    struct addrinfo unix_info;
+    struct sockaddr_un unix_address;
+    bk_address local; /* len 0: not bound */
+    int error;        /* of the address tried last */
     bool is_cancelled;
     bool is_ending; /* on_connect runs, or end is queued */
 };
@@ -56,6 +60,7 @@ release_connector(struct bki_owned *owned)
 {
     bk_connector *connector = BKI_CONTAINER_OF(owned, bk_connector, owned);
 
+    (void)bk_handle_cancel(&connector->start);
     (void)bk_handle_cancel(&connector->end);
     free_connector(connector);
 }
@@ -196,6 +201,12 @@ on_resolved(bk_lookup *lookup, int error, struct addrinfo *found, void *self)
     }
 }
 
+static void
+on_start(bk_handle *handle)
+{
+    try_next(BKI_CONTAINER_OF(handle, bk_connector, start));
+}
+
 static int
 set_local(bk_connector *connector, const bk_connect_options *options)
 {
@@ -222,16 +233,14 @@ begin(bk_connector *connector, const bk_connect_options *options)
                                on_resolved, connector, &connector->lookup);
 }
 
-int
-bk_loop_create_connection(bk_loop *loop, const bk_protocol *protocol,
-                          void *self, const bk_connect_options *options,
-                          bk_connect_cb on_connect,
-                          bk_connector **ret_connector)
+/* A connector with nothing to connect to yet. */
+static int
+new_connector(bk_loop *loop, const bk_protocol *protocol, void *self,
+              bk_connect_cb on_connect, bk_connector **ret_connector)
 {
     bk_connector *connector;
-    int r;
 
-    if (loop == NULL || protocol == NULL || options == NULL) {
+    if (loop == NULL || protocol == NULL) {
         return -EINVAL;
     }
     if (bk_loop_is_closed(loop)) {
@@ -242,21 +251,81 @@ bk_loop_create_connection(bk_loop *loop, const bk_protocol *protocol,
         return -ENOMEM;
     }
     bki_io_init(&connector->io, loop, &connector_io_ops);
+    bk_handle_init(&connector->start, on_start);
     bk_handle_init(&connector->end, on_end);
     connector->loop = loop;
     connector->protocol = protocol;
     connector->self = self;
     connector->on_connect = on_connect;
-    r = begin(connector, options);
+    *ret_connector = connector;
+    return 0;
+}
+
+/* With what its beginning has come to. */
+static int
+begun(bk_connector *connector, int r, bk_connector **ret_connector)
+{
     if (r < 0) {
         free_connector(connector);
         return r;
     }
-    bki_owned_add(loop, &connector->owned, release_connector);
+    bki_owned_add(connector->loop, &connector->owned, release_connector);
     if (ret_connector != NULL) {
         *ret_connector = connector;
     }
     return 0;
+}
+
+int
+bk_loop_create_connection(bk_loop *loop, const bk_protocol *protocol,
+                          void *self, const bk_connect_options *options,
+                          bk_connect_cb on_connect,
+                          bk_connector **ret_connector)
+{
+    bk_connector *connector;
+    int r;
+
+    if (options == NULL) {
+        return -EINVAL;
+    }
+    r = new_connector(loop, protocol, self, on_connect, &connector);
+    if (r < 0) {
+        return r;
+    }
+    return begun(connector, begin(connector, options), ret_connector);
+}
+
+static int
+begin_unix(bk_connector *connector, const char *path, size_t path_len)
+{
+    struct addrinfo *info = &connector->unix_info;
+    int r = bki_unix_address_init(&connector->unix_address, &info->ai_addrlen,
+                                  path, path_len);
+
+    if (r < 0) {
+        return r;
+    }
+    info->ai_family = AF_UNIX;
+    info->ai_socktype = SOCK_STREAM;
+    info->ai_addr = (struct sockaddr *)&connector->unix_address;
+    connector->next = info;
+    return bk_loop_schedule(connector->loop, &connector->start);
+}
+
+int
+bk_loop_create_unix_connection(bk_loop *loop, const bk_protocol *protocol,
+                               void *self, const char *path, size_t path_len,
+                               bk_connect_cb on_connect,
+                               bk_connector **ret_connector)
+{
+    bk_connector *connector;
+    int r = new_connector(loop, protocol, self, on_connect, &connector);
+
+    if (r < 0) {
+        return r;
+    }
+    return begun(connector, begin_unix(connector, path, path_len),
+                 ret_connector);
 }
 
 void
@@ -270,6 +339,7 @@ bk_connector_cancel(bk_connector *connector)
         bk_lookup_cancel(connector->lookup);
         return;
     }
+    (void)bk_handle_cancel(&connector->start);
     connector->loop->engine->ops->close(&connector->io);
     (void)bk_loop_schedule(connector->loop, &connector->end);
 }

@@ -7,14 +7,17 @@
 
 #include <stddef.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 
 #include "becket/address.h"
+#include "becket/server.h"
 #include "becket/transport.h"
 
 #include "engine/engine.h"
 #include "loop/internal.h"
 
 struct addrinfo;
+struct bki_socket_file;
 
 /* The object that embeds this member. */
 #define BKI_CONTAINER_OF(pointer, type, member)                                \
@@ -135,6 +138,35 @@ struct bki_bind_options {
 };
 int bki_socket_bind(int fd, const struct addrinfo *info,
                     const struct bki_bind_options *options);
+
+/* What the calls that create servers share; server.c. The server is owned by
+ * the caller, and closed with the loop. */
+struct bki_server_calls {
+    int (*protocol_factory)(bk_server *server, const bk_protocol **ret_protocol,
+                            void **ret_self, void *self);
+    void (*on_error)(bk_server *server, int error, void *self);
+};
+int bki_server_new(bk_loop *loop, const bk_protocol *protocol, void *self,
+                   const struct bki_server_calls *calls, size_t sockets_max,
+                   bk_server **ret_server);
+
+/* Takes a bound socket, on failure too. It accepts from bki_server_listen() on,
+ * which is called once all are added: nobody connects to a server that then
+ * fails. */
+int bki_server_add(bk_server *server, int fd, int backlog);
+int bki_server_listen(bk_server *server, int backlog);
+
+/* Takes the file of its socket, to be removed when it is closed; may be
+ * NULL. */
+void bki_server_own_file(bk_server *server, struct bki_socket_file *file);
+
+/* unix_socket.c. path_len 0: up to the NUL. -EINVAL, -ENAMETOOLONG. */
+int bki_unix_address_init(struct sockaddr_un *address, socklen_t *ret_len,
+                          const char *path, size_t path_len);
+
+/* Remove the file from its folder, if it is still the same, and free this.
+ * NULL is a no-op. */
+void bki_socket_file_remove(struct bki_socket_file *file);
 
 /* Give an io its fd: our own, or that of a socket object. socket.c. */
 int bki_io_open_fd(bk_io *io, int fd);

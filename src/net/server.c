@@ -10,6 +10,7 @@
 
 #include "becket/server.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
@@ -29,11 +30,13 @@ struct server_socket {
 
 struct bk_server {
     struct bki_owned owned;
-    bk_loop *loop;                 /* borrowed; NULL once closed */
-    const bk_protocol *protocol;   /* borrowed */
-    void *self;                    /* the user's */
-    bk_server_options options;     /* host is not kept */
+    bk_loop *loop;               /* borrowed; NULL once closed */
+    const bk_protocol *protocol; /* borrowed */
+    void *self;                  /* the user's */
+    struct bki_server_calls calls;
+    struct bki_socket_file *file;  /* owned: of a Unix socket; or NULL */
     size_t count;                  /* of sockets that are open */
+    size_t sockets_max;            /* how many there is room for */
     struct server_socket *sockets; /* owned */
 };
 
@@ -44,11 +47,10 @@ choose_protocol(bk_server *server, bk_transport *transport)
     void *self = server->self;
     int r;
 
-    if (server->options.protocol_factory == NULL) {
+    if (server->calls.protocol_factory == NULL) {
         return 0;
     }
-    r = server->options.protocol_factory(server, &protocol, &self,
-                                         server->self);
+    r = server->calls.protocol_factory(server, &protocol, &self, server->self);
     if (r == 0) {
         bk_transport_set_protocol(transport, protocol, self);
     }
@@ -58,8 +60,8 @@ choose_protocol(bk_server *server, bk_transport *transport)
 static void
 tell_error(bk_server *server, int error)
 {
-    if (server->options.on_error != NULL) {
-        server->options.on_error(server, error, server->self);
+    if (server->calls.on_error != NULL) {
+        server->calls.on_error(server, error, server->self);
     }
 }
 
@@ -90,6 +92,86 @@ server_on_accept(bk_listener *listener, int fd, const bk_address *peer)
     }
 }
 
+static void
+release_server(struct bki_owned *owned)
+{
+    bk_server_close(BKI_CONTAINER_OF(owned, bk_server, owned));
+}
+
+int
+bki_server_new(bk_loop *loop, const bk_protocol *protocol, void *self,
+               const struct bki_server_calls *calls, size_t sockets_max,
+               bk_server **ret_server)
+{
+    bk_server *server;
+
+    if (loop == NULL || protocol == NULL) {
+        return -EINVAL;
+    }
+    if (bk_loop_is_closed(loop)) {
+        return -EBADF;
+    }
+    server = bki_sys_calloc(1, sizeof(*server));
+    if (server == NULL) {
+        return -ENOMEM;
+    }
+    server->sockets = bki_sys_calloc(sockets_max, sizeof(*server->sockets));
+    if (server->sockets == NULL) {
+        bki_sys_free(server);
+        return -ENOMEM;
+    }
+    server->sockets_max = sockets_max;
+    server->loop = loop;
+    server->protocol = protocol;
+    server->self = self;
+    server->calls = *calls;
+    bki_owned_add(loop, &server->owned, release_server);
+    *ret_server = server;
+    return 0;
+}
+
+int
+bki_server_add(bk_server *server, int fd, int backlog)
+{
+    struct server_socket *slot = &server->sockets[server->count];
+    int r;
+
+    assert(server->count < server->sockets_max);
+    r = bk_listener_init_fd(&slot->listener, server->loop, fd, backlog,
+                            server_on_accept);
+    if (r == 0) {
+        slot->server = server;
+        server->count++;
+    }
+    return r;
+}
+
+int
+bki_server_listen(bk_server *server, int backlog)
+{
+    for (size_t i = 0; i < server->count; i++) {
+        bk_listener *listener = &server->sockets[i].listener;
+        int r = bki_sys_listen(bk_listener_fileno(listener), backlog);
+
+        if (r == 0) {
+            r = bk_listener_start(listener);
+        }
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+void
+bki_server_own_file(bk_server *server, struct bki_socket_file *file)
+{
+    assert(server->file == NULL);
+    server->file = file;
+}
+
+/* --- servers of addresses --- */
+
 static bool
 is_same(const struct addrinfo *a, const struct addrinfo *b)
 {
@@ -114,13 +196,13 @@ is_repeated(const struct addrinfo *first, const struct addrinfo *info)
 /* Bind one address. Like asyncio, pass over families that the system does not
  * have and addresses that no interface has; *skipped remembers why. */
 static int
-bind_one(bk_server *server, const struct addrinfo *info, int *skipped)
+bind_one(bk_server *server, const struct addrinfo *info,
+         const bk_server_options *options, int *skipped)
 {
-    struct server_socket *slot = &server->sockets[server->count];
-    const struct bki_bind_options options = {
-        .has_reuse_address = !server->options.has_reuse_address_off,
-        .has_reuse_port = server->options.has_reuse_port,
-        .has_keep_alive = server->options.has_keep_alive,
+    const struct bki_bind_options bind_options = {
+        .has_reuse_address = !options->has_reuse_address_off,
+        .has_reuse_port = options->has_reuse_port,
+        .has_keep_alive = options->has_keep_alive,
     };
     int fd =
         bki_sys_socket(info->ai_family, info->ai_socktype, info->ai_protocol);
@@ -130,23 +212,18 @@ bind_one(bk_server *server, const struct addrinfo *info, int *skipped)
         *skipped = fd;
         return 0;
     }
-    r = bki_socket_bind(fd, info, &options);
+    r = bki_socket_bind(fd, info, &bind_options);
     if (r < 0) {
         (void)bki_sys_close(fd);
         *skipped = r;
         return r == -EADDRNOTAVAIL ? 0 : r;
     }
-    r = bk_listener_init_fd(&slot->listener, server->loop, fd,
-                            server->options.backlog, server_on_accept);
-    if (r == 0) {
-        slot->server = server;
-        server->count++;
-    }
-    return r;
+    return bki_server_add(server, fd, options->backlog);
 }
 
 static int
-bind_all(bk_server *server, const struct addrinfo *first)
+bind_all(bk_server *server, const struct addrinfo *first,
+         const bk_server_options *options)
 {
     int skipped = -EADDRNOTAVAIL;
 
@@ -155,7 +232,7 @@ bind_all(bk_server *server, const struct addrinfo *first)
         int r = 0;
 
         if (!is_repeated(first, info)) {
-            r = bind_one(server, info, &skipped);
+            r = bind_one(server, info, options, &skipped);
         }
         if (r < 0) {
             return r;
@@ -164,72 +241,37 @@ bind_all(bk_server *server, const struct addrinfo *first)
     return server->count > 0 ? 0 : skipped;
 }
 
-/* Only once all are bound: nobody connects to a server that then fails. */
 static int
-listen_all(bk_server *server)
+create_for(bk_loop *loop, const bk_protocol *protocol, void *self,
+           const struct addrinfo *first, const bk_server_options *options,
+           bk_server **ret_server)
 {
-    for (size_t i = 0; i < server->count; i++) {
-        bk_listener *listener = &server->sockets[i].listener;
-        int r = bki_sys_listen(bk_listener_fileno(listener),
-                               server->options.backlog);
-
-        if (r == 0) {
-            r = bk_listener_start(listener);
-        }
-        if (r < 0) {
-            return r;
-        }
-    }
-    return 0;
-}
-
-static int
-open_addresses(bk_server *server, const struct addrinfo *first)
-{
+    const struct bki_server_calls calls = {
+        .protocol_factory = options->protocol_factory,
+        .on_error = options->on_error,
+    };
     size_t count = 0;
+    bk_server *server;
     int r;
 
     for (const struct addrinfo *info = first; info != NULL;
          info = info->ai_next) {
         count++;
     }
-    server->sockets = bki_sys_calloc(count, sizeof(*server->sockets));
-    if (server->sockets == NULL) {
-        return -ENOMEM;
-    }
-    r = bind_all(server, first);
-    return r < 0 ? r : listen_all(server);
-}
-
-static int
-open_server(bk_server *server)
-{
-    const struct addrinfo hints = {.ai_family = server->options.family,
-                                   .ai_socktype = SOCK_STREAM,
-                                   .ai_flags = AI_PASSIVE};
-    const char *host = server->options.host;
-    struct addrinfo *first;
-    char service[sizeof("65535")];
-    int r;
-
-    if (host != NULL && host[0] == '\0') {
-        host = NULL;
-    }
-    (void)snprintf(service, sizeof(service), "%u",
-                   (unsigned)server->options.port);
-    r = bki_sys_getaddrinfo(host, service, &hints, &first);
+    r = bki_server_new(loop, protocol, self, &calls, count, &server);
     if (r < 0) {
         return r;
     }
-    r = open_addresses(server, first);
-    bki_sys_freeaddrinfo(first);
-    return r;
-}
-
-static void
-release_server(struct bki_owned *owned)
-{
-    bk_server_close(BKI_CONTAINER_OF(owned, bk_server, owned));
+    r = bind_all(server, first, options);
+    if (r == 0) {
+        r = bki_server_listen(server, options->backlog);
+    }
+    if (r < 0) {
+        bk_server_free(server);
+        return r;
+    }
+    *ret_server = server;
+    return 0;
 }
 
 static bool
@@ -240,11 +282,28 @@ is_valid(const bk_server_options *options)
             options->family == AF_INET6);
 }
 
+static int
+resolve(const bk_server_options *options, struct addrinfo **ret_first)
+{
+    const struct addrinfo hints = {.ai_family = options->family,
+                                   .ai_socktype = SOCK_STREAM,
+                                   .ai_flags = AI_PASSIVE};
+    const char *host = options->host;
+    char service[sizeof("65535")];
+
+    if (host != NULL && host[0] == '\0') {
+        host = NULL;
+    }
+    (void)snprintf(service, sizeof(service), "%u", (unsigned)options->port);
+    return bki_sys_getaddrinfo(host, service, &hints, ret_first);
+}
+
 int
 bk_loop_create_server(bk_loop *loop, const bk_protocol *protocol, void *self,
                       const bk_server_options *options, bk_server **ret_server)
 {
-    bk_server *server;
+    struct addrinfo *first;
+    bk_server_options chosen;
     int r;
 
     if (loop == NULL || protocol == NULL || ret_server == NULL ||
@@ -254,39 +313,40 @@ bk_loop_create_server(bk_loop *loop, const bk_protocol *protocol, void *self,
     if (bk_loop_is_closed(loop)) {
         return -EBADF;
     }
-    server = bki_sys_calloc(1, sizeof(*server));
-    if (server == NULL) {
-        return -ENOMEM;
+    chosen = *options;
+    if (chosen.backlog == 0) {
+        chosen.backlog = BACKLOG_DEFAULT;
     }
-    server->loop = loop;
-    server->protocol = protocol;
-    server->self = self;
-    server->options = *options;
-    if (server->options.backlog == 0) {
-        server->options.backlog = BACKLOG_DEFAULT;
-    }
-    bki_owned_add(loop, &server->owned, release_server);
-    r = open_server(server);
-    server->options.host = NULL;
+    r = resolve(&chosen, &first);
     if (r < 0) {
-        bk_server_free(server);
         return r;
     }
-    *ret_server = server;
-    return 0;
+    r = create_for(loop, protocol, self, first, &chosen, ret_server);
+    bki_sys_freeaddrinfo(first);
+    return r;
 }
 
 void
 bk_server_close(bk_server *server)
 {
+    bool is_forked;
+
     if (server->loop == NULL) {
         return;
     }
+    is_forked = bki_loop_is_forked(server->loop);
     bki_owned_remove(server->loop, &server->owned);
     server->loop = NULL;
     for (size_t i = 0; i < server->count; i++) {
         bk_listener_close(&server->sockets[i].listener);
     }
+    if (is_forked) {
+        bki_sys_free(server->file); /* the file is the parent's */
+    }
+    else {
+        bki_socket_file_remove(server->file);
+    }
+    server->file = NULL;
 }
 
 void

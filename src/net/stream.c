@@ -338,6 +338,19 @@ bk_transport_getsockname(bk_transport *t, bk_address *ret_address)
     return get_name(t, false, &t->_sockname, ret_address);
 }
 
+int
+bk_transport_get_sockaddr(const bk_transport *t, bool is_peer,
+                          struct sockaddr *ret_address, socklen_t *len)
+{
+    int fd = bki_io_fileno(&t->_io);
+
+    if (fd < 0) {
+        return -EBADF;
+    }
+    return is_peer ? bki_sys_getpeername(fd, ret_address, len)
+                   : bki_sys_getsockname(fd, ret_address, len);
+}
+
 void
 bk_transport_set_peername(bk_transport *t, const bk_address *address)
 {

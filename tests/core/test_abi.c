@@ -39,6 +39,7 @@ SIZE_IS(bk_tls_options, 40);
 SIZE_IS(bk_tls_protocol, 56);
 SIZE_IS(bk_tls_pump, 176);
 SIZE_IS(bk_transport, 344);
+SIZE_IS(bk_unix_server_options, 48);
 SIZE_IS(bk_watch, 128);
 
 /* bk_timer_of() is a cast. */

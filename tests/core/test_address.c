@@ -93,15 +93,35 @@ END_TEST
 START_TEST(unknown_has_no_text)
 {
     bk_address none = {0};
-    bk_address local = {.len = 2, .u.sa.sa_family = AF_UNIX};
+    bk_address other = {.len = 2, .u.sa.sa_family = AF_NETLINK};
     char buf[BK_ADDRESS_TEXT_MAX];
 
     ck_assert_int_eq(bk_address_family(&none), AF_UNSPEC);
     ck_assert_uint_eq(bk_address_port(&none), 0);
     ck_assert_int_eq(bk_address_format(&none, buf, sizeof(buf)), -EAFNOSUPPORT);
-    ck_assert_uint_eq(bk_address_port(&local), 0);
-    ck_assert_int_eq(bk_address_format(&local, buf, sizeof(buf)),
+    ck_assert_uint_eq(bk_address_port(&other), 0);
+    ck_assert_int_eq(bk_address_format(&other, buf, sizeof(buf)),
                      -EAFNOSUPPORT);
+}
+END_TEST
+
+/* As the kernel tells them: a path with its NUL, an abstract name without. */
+START_TEST(unix_paths)
+{
+    bk_address address = {.len = 2, .u.sa.sa_family = AF_UNIX};
+    char *path = (char *)&address.u + sizeof(sa_family_t);
+
+    expect_text(&address, "");
+    ck_assert_uint_eq(bk_address_port(&address), 0);
+    memcpy(path, "/run/x", 7);
+    address.len = 2 + 7;
+    expect_text(&address, "/run/x");
+    memcpy(path, "\0name", 5);
+    address.len = 2 + 5;
+    expect_text(&address, "@name");
+    memset(path, 'x', 26); /* the longest, without a NUL */
+    address.len = 2 + 26;
+    expect_text(&address, "xxxxxxxxxxxxxxxxxxxxxxxxxx");
 }
 END_TEST
 
@@ -131,6 +151,7 @@ main(void)
     tcase_add_test(tcase, what_is_no_literal_is_refused);
     tcase_add_test(tcase, family_must_fit);
     tcase_add_test(tcase, unknown_has_no_text);
+    tcase_add_test(tcase, unix_paths);
     tcase_add_test(tcase, short_buffer_is_left_alone);
     suite_add_tcase(suite, tcase);
     return support_main(suite);

@@ -338,6 +338,48 @@ class DatagramClient(Case):
         sock.close()
         process = self.start("datagram_client", "127.0.0.1", port)
         self.assert_fails(process, "ECONNREFUSED")
+class UnixEcho(Case):
+    def serve(self, path):
+        """Start it, and return a function that connects."""
+        process = self.start("unix_echo", path)
+        self.assertEqual(process.stdout.readline(), f"listening on {path}\n")
+        self.process = process
+
+    def connect(self, address):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(WAIT_S)
+        sock.connect(address)
+        return sock
+
+    def check_echo(self, address):
+        with self.connect(address) as sock:
+            sock.sendall(b"one")
+            self.assertEqual(sock.recv(100), b"one")
+            sock.sendall(b"two")
+            sock.shutdown(socket.SHUT_WR)
+            self.assertEqual(read_all(sock), b"two")
+
+    def test_file(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "echo.sock")
+            self.serve(path)
+            self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+            self.check_echo(path)
+            self.process.send_signal(signal.SIGTERM)
+            self.finish(self.process)
+            self.assertEqual(os.listdir(folder), [])
+
+    def test_abstract_name(self):
+        name = f"@becket-example-{os.getpid()}"
+        self.serve(name)
+        self.check_echo(f"\0{name[1:]}")
+        self.process.send_signal(signal.SIGINT)
+        self.finish(self.process)
+
+    def test_path_that_cannot_be_bound(self):
+        with tempfile.NamedTemporaryFile() as file:
+            process = self.start("unix_echo", file.name)
+            self.assert_fails(process, "EADDRINUSE")
 
 
 class EchoClient(Case):

@@ -192,6 +192,41 @@ run_turns(void)
     }
 }
 
+/* Instead of a host: a Unix socket in the file of this path. */
+static char unix_path[64];
+
+static bk_server *
+listen_unix(void)
+{
+    const bk_unix_server_options options = {.path = unix_path, .mode = 0600};
+    bk_server *listening = NULL;
+
+    (void)bk_loop_create_unix_server(loop, &server_protocol, &server, &options,
+                                     &listening);
+    return listening;
+}
+
+static bk_server *
+listen_inet(void)
+{
+    const bk_server_options options = {
+        .host = "127.0.0.1", .has_keep_alive = true, .has_reuse_port = true};
+    bk_server *listening = NULL;
+
+    (void)bk_loop_create_server(loop, &server_protocol, &server, &options,
+                                &listening);
+    return listening;
+}
+
+static void
+connect_unix_and_run(void)
+{
+    if (bk_loop_create_unix_connection(loop, &client_protocol, &client,
+                                       unix_path, 0, on_connect, NULL) == 0) {
+        run_turns();
+    }
+}
+
 static void
 connect_and_run(bk_server *listening, const char *host)
 {
@@ -212,9 +247,8 @@ static void
 run_scenario(int poller, const char *host)
 {
     bk_loop_options options = support_options(poller);
-    bk_server_options server_options = {
-        .host = "127.0.0.1", .has_keep_alive = true, .has_reuse_port = true};
-    bk_server *listening = NULL;
+    bool is_unix = strcmp(host, unix_path) == 0;
+    bk_server *listening;
 
     client = (struct side){0};
     server = (struct side){0};
@@ -225,8 +259,11 @@ run_scenario(int poller, const char *host)
     if (bk_loop_new(&options, &loop) < 0) {
         return;
     }
-    if (bk_loop_create_server(loop, &server_protocol, &server, &server_options,
-                              &listening) == 0) {
+    listening = is_unix ? listen_unix() : listen_inet();
+    if (listening != NULL && is_unix) {
+        connect_unix_and_run();
+    }
+    else if (listening != NULL) {
         connect_and_run(listening, host);
     }
     bk_server_free(listening);
@@ -252,25 +289,40 @@ static void
 begin(void)
 {
     fill_pattern(pattern, sizeof(pattern), 0);
+    (void)snprintf(unix_path, sizeof(unix_path), "/tmp/becket-fault-%d.sock",
+                   (int)getpid());
 }
 
-START_TEST(test_every_call_once)
+static void
+fail_every_call_once(int i, const char *host)
 {
-    int poller = _i / CODES;
+    int poller = i / CODES;
     unsigned nth = 0;
     bool has_failed;
 
     begin();
     do {
         support_leaks_begin();
-        bki_fault_arm(BKI_SYS_ANY, ++nth, codes[_i % CODES]);
-        run_scenario(poller, "127.0.0.1");
+        bki_fault_arm(BKI_SYS_ANY, ++nth, codes[i % CODES]);
+        run_scenario(poller, host);
         has_failed = bki_fault_disarm();
         support_leaks_end();
         ck_assert_uint_lt(nth, NTH_MAX);
     } while (has_failed);
     ck_assert_uint_gt(nth, 50);
     expect_everything();
+}
+
+START_TEST(test_every_call_once)
+{
+    fail_every_call_once(_i, "127.0.0.1");
+}
+END_TEST
+
+START_TEST(test_every_call_once_unix)
+{
+    fail_every_call_once(_i, unix_path);
+    ck_assert_int_ne(access(unix_path, F_OK), 0);
 }
 END_TEST
 
@@ -626,6 +678,8 @@ static void
 add_tests(TCase *tcase)
 {
     tcase_add_loop_test(tcase, test_every_call_once, 0,
+                        SUPPORT_POLLERS * CODES);
+    tcase_add_loop_test(tcase, test_every_call_once_unix, 0,
                         SUPPORT_POLLERS * CODES);
     tcase_add_loop_test(tcase, test_no_memory_any_more, 0, SUPPORT_POLLERS);
     tcase_add_loop_test(tcase, test_interrupted_calls_change_nothing, 0,

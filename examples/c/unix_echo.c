@@ -1,0 +1,114 @@
+/* unix_echo.c -- sends back what it receives, over a Unix socket.
+ *
+ * SPDX-License-Identifier: MIT
+ *
+ *     unix_echo path
+ *
+ * A path that begins with "@" is a name in the abstract namespace. Only the
+ * user who started it may connect. Serves until SIGINT or SIGTERM, and removes
+ * the file.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "becket/becket.h"
+
+static void
+on_data(bk_transport *transport, const void *data, size_t len, void *self)
+{
+    int r = bk_transport_write(transport, data, len);
+
+    (void)self;
+    if (r < 0) {
+        bk_transport_abort(transport, r);
+    }
+}
+
+static const bk_protocol echo = {.data_received = on_data};
+
+static void
+on_signal(bk_watch *watch, unsigned events)
+{
+    (void)events;
+    bk_loop_stop(bk_watch_loop(watch));
+}
+
+/* The fd from which SIGINT and SIGTERM are read. */
+static int
+open_signals(void)
+{
+    sigset_t set;
+
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGINT);
+    (void)sigaddset(&set, SIGTERM);
+    (void)sigprocmask(SIG_BLOCK, &set, NULL);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static int
+create_server(bk_loop *loop, const char *path, bk_server **ret_server)
+{
+    char name[BK_UNIX_PATH_MAX + 1];
+    bk_unix_server_options options = {.path = path};
+
+    if (path[0] == '@' && strlen(path) < sizeof(name)) {
+        (void)strcpy(name, path);
+        name[0] = '\0';
+        options.path = name;
+        options.path_len = strlen(path);
+    }
+    else {
+        options.mode = 0600;
+    }
+    return bk_loop_create_unix_server(loop, &echo, NULL, &options, ret_server);
+}
+
+static int
+serve(bk_loop *loop, const char *path, int signal_fd)
+{
+    bk_server *server = NULL;
+    bk_watch signals;
+    int r = bk_watch_init(&signals, loop, signal_fd, on_signal);
+
+    if (r == 0) {
+        r = bk_watch_set(&signals, BK_READABLE);
+    }
+    if (r == 0) {
+        r = create_server(loop, path, &server);
+    }
+    if (r == 0) {
+        (void)printf("listening on %s\n", path);
+        (void)fflush(stdout);
+        r = bk_loop_run_forever(loop);
+    }
+    bk_server_free(server);
+    (void)bk_watch_set(&signals, 0);
+    return r;
+}
+
+int
+main(int argc, char **argv)
+{
+    int signal_fd = open_signals();
+    bk_loop *loop = NULL;
+    int r;
+
+    if (argc != 2) {
+        (void)fprintf(stderr, "usage: unix_echo path\n");
+        return 2;
+    }
+    r = bk_loop_new(NULL, &loop);
+    if (r == 0) {
+        r = serve(loop, argv[1], signal_fd);
+    }
+    bk_loop_free(loop);
+    (void)close(signal_fd);
+    if (r < 0) {
+        (void)fprintf(stderr, "%s: %s\n", bk_err_name(r), bk_strerror(r));
+    }
+    return r < 0;
+}
