@@ -6,13 +6,12 @@ import selectors
 import weakref
 
 from becket import fork
-from becket.connect import ConnectMixin
 from becket.debug import default_debug
 from becket.exceptions import ExceptionsMixin, logger
 from becket.running import RunningMixin
 from becket.sendfile import SendfileMixin
-from becket.serve import ServeMixin
 from becket.stats import StatsMixin
+from becket.unix import UnixMixin
 from becket.unsupported import UnsupportedMixin
 
 _BACKENDS = ("auto", "epoll", "poll", "io_uring")
@@ -20,8 +19,7 @@ _VARIABLE = "BECKET_BACKEND"
 
 
 class SelectorEventLoop(
-    ConnectMixin,
-    ServeMixin,
+    UnixMixin,
     SendfileMixin,
     RunningMixin,
     ExceptionsMixin,

@@ -21,6 +21,7 @@ class Server(_core.Server, asyncio.AbstractServer):
         sockets: list[socket.socket],
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         backlog: int,
+        on_close: Callable[[], None] | None = None,
     ) -> None:
         for sock in sockets:
             sock.setblocking(False)
@@ -29,6 +30,8 @@ class Server(_core.Server, asyncio.AbstractServer):
         # None once the server is closed.
         self._sockets: list[socket.socket] | None = sockets
         self._backlog = backlog
+        # What is left to do once the sockets are closed.
+        self._on_close = on_close
         # None once everybody who waited was woken.
         self._waiters: list[asyncio.Future[None]] | None = []
         self._is_serving = False
@@ -56,6 +59,8 @@ class Server(_core.Server, asyncio.AbstractServer):
             return
         self._sockets = None
         self._close_listeners()
+        if self._on_close is not None:
+            self._on_close()
         self._is_serving = False
         forever, self._serving_forever_fut = self._serving_forever_fut, None
         if forever is not None:

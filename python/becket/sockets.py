@@ -5,6 +5,8 @@ asyncio: loop.sock_connect(). The other sock_* methods are in C, apart from
 sock_sendfile() in sendfile.py.
 """
 
+import errno
+import os
 import socket
 from typing import Any
 
@@ -33,13 +35,30 @@ def require_stream(sock: socket.socket) -> None:
         raise ValueError(f"A Stream Socket was expected, got {sock!r}")
 
 
+def _require_connected(sock: socket.socket) -> None:
+    """BlockingIOError for a Unix socket whose connect() found no room.
+
+    The peer's backlog was full. Such a socket looks writable and without an
+    error, as one of TCP that is connected does, but it never will be.
+    """
+    try:
+        sock.getpeername()
+    except OSError as exc:
+        if exc.errno != errno.ENOTCONN:
+            raise
+        raise BlockingIOError(
+            errno.EAGAIN, os.strerror(errno.EAGAIN)
+        ) from None
+
+
 class SocketsMixin(ResolveMixin):
     """sock_connect(), with names as well as addresses."""
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Connect a non-blocking socket of the caller.
 
-        Host names are resolved first. OSError as socket.connect().
+        Host names are resolved first. OSError as socket.connect();
+        BlockingIOError when the backlog of a Unix socket is full.
         """
         refuse_ssl_socket(sock)
         self._require_nonblocking(sock)
@@ -51,6 +70,8 @@ class SocketsMixin(ResolveMixin):
                 raise OSError("getaddrinfo() returned empty list")
             address = infos[0][4]
         await self._sock_connect(sock, address)
+        if sock.family == socket.AF_UNIX:
+            _require_connected(sock)
 
     def _require_nonblocking(self, sock: socket.socket) -> None:
         """Debug mode alone has the time to look."""

@@ -66,6 +66,9 @@ REUSE_PORT_IS_INET_ONLY: Final = _RUNNING >= (3, 14)
 # that does not fit a C long is an OverflowError.
 HUGE_PORT_IS_RESOLVED: Final = _RUNNING >= (3, 13)
 
+# create_unix_server(cleanup_socket=) came, and is True unless given.
+CLEANS_UP_UNIX_SOCKETS: Final = _RUNNING >= (3, 13)
+
 # What Server.wait_closed() waits for:
 # "close": returns at once when the server is closed, whoever is connected;
 # "clients": returns at once when nobody is connected, open server or not;

@@ -5,13 +5,15 @@
  * Design notes.
  * CPython's transport makes three objects for get_extra_info at its start: a
  * TransportSocket over the socket object, and both names. Here nothing is made
- * before it is asked for. The core remembers both names, of INET and INET6,
- * also beyond the close. The dict `_extra` comes into being when somebody puts
+ * before it is asked for. The core remembers both names, if they fit, also
+ * beyond the close. The dict `_extra` comes into being when somebody puts
  * something into it, or when the socket is asked for; what is in it is what
  * get_extra_info tells.
  */
 
 #include "stream_transport.h"
+
+#include <errno.h>
 
 #include "address.h"
 #include "args.h"
@@ -207,41 +209,87 @@ bkpy_stream_get_extra_info(PyObject *op, PyObject *const *args,
     return r < 0 ? NULL : value;
 }
 
-/* Ask the socket object: 0, or -1 with an exception. An OSError means None. */
-static int
-remember_name(StreamTransportObject *self, PyObject *sock, const char *method,
-              PyObject *name)
+/* Ask the socket object. New reference, None for an OSError; NULL with an
+ * exception. */
+static PyObject *
+ask_socket(PyObject *sock, bool is_peer)
 {
-    PyObject *value = PyObject_CallMethod(sock, method, NULL);
-    PyObject *kept;
+    PyObject *name = PyObject_CallMethod(
+        sock, is_peer ? "getpeername" : "getsockname", NULL);
 
-    if (value == NULL && PyErr_ExceptionMatches(PyExc_OSError)) {
+    if (name == NULL && PyErr_ExceptionMatches(PyExc_OSError)) {
         PyErr_Clear();
-        value = Py_NewRef(Py_None);
+        return Py_NewRef(Py_None);
     }
-    kept = remember(self, name, value);
-    Py_XDECREF(kept);
-    return kept == NULL ? -1 : 0;
+    return name;
+}
+
+/* A Unix socket's name, long or short. */
+static PyObject *
+ask_unix(StreamTransportObject *self, bool is_peer)
+{
+    struct sockaddr_storage storage;
+    struct sockaddr *address = (struct sockaddr *)&storage;
+    socklen_t len = sizeof(storage);
+
+    if (bk_transport_get_sockaddr(&self->core, is_peer, address, &len) < 0) {
+        Py_RETURN_NONE;
+    }
+    return bkpy_address_to_python(address, len);
+}
+
+static PyObject *
+ask_name(StreamTransportObject *self, bool is_peer, bool is_unix)
+{
+    PyObject *sock;
+
+    if (is_unix) {
+        return ask_unix(self, is_peer);
+    }
+    sock = bkpy_stream_socket(self);
+    return sock == NULL ? NULL : ask_socket(sock, is_peer);
+}
+
+static bool
+is_unix_socket(StreamTransportObject *self)
+{
+    struct sockaddr_storage storage;
+    struct sockaddr *address = (struct sockaddr *)&storage;
+    socklen_t len = sizeof(storage);
+
+    return bk_transport_get_sockaddr(&self->core, false, address, &len) == 0 &&
+           address->sa_family == AF_UNIX;
+}
+
+/* Put both into `_extra`. */
+static int
+remember_names(StreamTransportObject *self, bool is_unix)
+{
+    PyObject *const names[] = {self->state->str_sockname,
+                               self->state->str_peername};
+
+    for (int is_peer = 0; is_peer < 2; is_peer++) {
+        PyObject *kept =
+            remember(self, names[is_peer], ask_name(self, is_peer, is_unix));
+
+        if (kept == NULL) {
+            return -1;
+        }
+        Py_DECREF(kept);
+    }
+    return 0;
 }
 
 int
 bkpy_stream_remember_names(StreamTransportObject *self)
 {
-    bkpy_state *state = self->state;
     bk_address address;
-    PyObject *sock;
 
-    if (bk_transport_getsockname(&self->core, &address) != -EAFNOSUPPORT) {
+    if (bk_transport_getsockname(&self->core, &address) != -EAFNOSUPPORT &&
+        bk_transport_getpeername(&self->core, &address) != -EAFNOSUPPORT) {
         return 0;
     }
-    sock = bkpy_stream_socket(self);
-    if (sock == NULL) {
-        return -1;
-    }
-    if (remember_name(self, sock, "getsockname", state->str_sockname) < 0) {
-        return -1;
-    }
-    return remember_name(self, sock, "getpeername", state->str_peername);
+    return remember_names(self, is_unix_socket(self));
 }
 
 /* --- repr --- */

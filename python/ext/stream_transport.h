@@ -147,8 +147,8 @@ extern PyGetSetDef bkpy_stream_getset[];
  * Borrowed; NULL with an exception. */
 PyObject *bkpy_stream_socket(StreamTransportObject *self);
 
-/* Ask now for the names that the core does not keep (families other than
- * INET and INET6): they shall be known after the close as well. 0 or -1. */
+/* Ask now for the names that the core does not keep (long ones of Unix sockets,
+ * other families): they shall be known after the close as well. 0 or -1. */
 int bkpy_stream_remember_names(StreamTransportObject *self);
 
 PyObject *bkpy_stream_get_extra_info(PyObject *op, PyObject *const *args,
