@@ -60,7 +60,7 @@ KINDS = {
 }
 
 
-@row("P1A-110", "P1A-111", "P1A-112", "P1A-114", "P2A-013", "P1A-116")
+@row("P1A-110", "P1A-111", "P1A-112", "P1A-114", "P2A-013")
 @pytest.mark.parametrize("kind", KINDS)
 async def test_every_kind_of_path(loop, folder, kind):
     path = KINDS[kind](folder)
@@ -89,7 +89,7 @@ async def test_every_kind_of_path(loop, folder, kind):
     ]
 
 
-@row("P1A-110", "P2E-001")
+@row("P1A-110")
 async def test_names_after_the_close(loop, folder):
     for name in ("s", "n" * 100):
         with listening(folder / name) as server:
@@ -259,7 +259,6 @@ async def test_cancelled_at_every_step(loop, folder):
         gc.collect()
 
 
-@row("P2F-007")
 async def test_streams(loop, folder):
     async def handle(reader, writer):
         writer.write((await reader.readline()).upper())
@@ -294,7 +293,6 @@ async def test_flow_control(loop):
         await protocol.lost
 
 
-@row("P4E-001")
 async def test_large_echo_both_ways(loop, folder):
     server = await loop.create_unix_server(Echo, "s")
     transport, protocol = await loop.create_unix_connection(
