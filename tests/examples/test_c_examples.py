@@ -338,6 +338,8 @@ class DatagramClient(Case):
         sock.close()
         process = self.start("datagram_client", "127.0.0.1", port)
         self.assert_fails(process, "ECONNREFUSED")
+
+
 class UnixEcho(Case):
     def serve(self, path):
         """Start it, and return a function that connects."""
