@@ -7,7 +7,7 @@
 help:
 	@echo "make demo      a FastAPI application on becket, next to stock asyncio"
 	@echo "make test      all tests, on every supported Python found here"
-	@echo "make test-all  the same, and the extension under sanitizers"
+	@echo "make test-all  the same, under sanitizers and on the newest Pythons"
 	@echo "make bench     becket's loop against CPython's, others and plain C"
 	@echo "make check     formatting, rules, types, exported symbols"
 	@echo "make rows      list the tests of each behaviour: tests/ROWS.md"

@@ -5,6 +5,7 @@ Prints one line for each part at the end, and closes with the totals.
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import environments
 from environments import BUILD, SANITIZE, TOP, Environment
 
 RESULTS = BUILD / "results"
+SID_VERSIONS = ("3.14", "3.15")
 CLOSING_LINE = re.compile(r"(\d+) passed, (\d+) failed(?:, (\d+) skipped)?")
 
 
@@ -172,9 +174,32 @@ def run_conformance(environment: Environment) -> Result:
     return count_closing_line(output, exit_code)
 
 
-def plan(machine: environments.Machine, is_full: bool) -> list[Part]:
+def run_on_sid(versions: list[str]) -> Result:
+    """The parts of these Pythons, on a Debian sid of our own."""
+    command = "python=$(tools/setup) && $python tools/run_tests.py --pythons"
+    exit_code, output = stream(
+        [TOP / "tools" / "sid", "bash", "-c", command],
+        {**os.environ, "PYTHONS": " ".join(versions)},
+    )
+    return count_closing_line(output, exit_code)
+
+
+def take_for_sid(machine: environments.Machine) -> list[str]:
+    """Of what is missing here, what tools/sid has: these are tested there.
+
+    That takes root, and nobody who restricted the Pythons.
+    """
+    if os.geteuid() != 0 or os.environ.get("PYTHONS"):
+        return []
+    taken = [name for name in machine.missing if name in SID_VERSIONS]
+    for version in taken:
+        machine.missing.remove(version)
+    return taken
+
+
+def plan_core(machine: environments.Machine) -> list[Part]:
     first = machine.environments[0]
-    parts = [
+    return [
         Part("Tools", partial(run_tools, first)),
         Part("C tests", partial(run_core, first, "c-debug")),
         Part(
@@ -182,6 +207,10 @@ def plan(machine: environments.Machine, is_full: bool) -> list[Part]:
             partial(run_core, first, "c-asan", *SANITIZE),
         ),
     ]
+
+
+def plan_pythons(machine: environments.Machine, is_full: bool) -> list[Part]:
+    parts = []
     for environment in machine.environments:
         name = f"Python {environment.version}"
         parts += [
@@ -191,6 +220,18 @@ def plan(machine: environments.Machine, is_full: bool) -> list[Part]:
         if is_full:
             sanitized = partial(run_sanitized, environment)
             parts.append(Part(f"{name}, ASan and UBSan", sanitized))
+    return parts
+
+
+def plan(
+    machine: environments.Machine, is_full: bool, is_python_only: bool
+) -> list[Part]:
+    parts = [] if is_python_only else plan_core(machine)
+    parts += plan_pythons(machine, is_full)
+    versions = take_for_sid(machine) if is_full else []
+    if versions:
+        name = f"Python {' and '.join(versions)} on sid"
+        parts.append(Part(name, partial(run_on_sid, versions)))
     return parts
 
 
@@ -221,11 +262,14 @@ def main() -> int:
     parser.add_argument(
         "--all", action="store_true", help="what takes long as well"
     )
+    parser.add_argument(
+        "--pythons", action="store_true", help="without the C library's tests"
+    )
     arguments = parser.parse_args()
     machine = environments.look_around()
     RESULTS.mkdir(parents=True, exist_ok=True)
     rows = []
-    for part in plan(machine, arguments.all):
+    for part in plan(machine, arguments.all, arguments.pythons):
         print(f"\n== {part.name}", flush=True)
         start = time.monotonic()
         try:
