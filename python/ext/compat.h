@@ -171,6 +171,14 @@ bkpy_type_version(const PyTypeObject *type)
 #    define BKPY_HAS_FREE_LISTS 1
 #endif
 
+/* A dict may share its keys with others and then has an array of values, which
+ * may be read: with free threads only the owner of its lock might. */
+#ifdef Py_GIL_DISABLED
+#    define BKPY_HAS_SHARED_KEYS 0
+#else
+#    define BKPY_HAS_SHARED_KEYS 1
+#endif
+
 /* Make a bytearray smaller without giving memory back, which cannot fail. Not
  * where its bytes are an object of their own. */
 #define BKPY_HAS_BYTEARRAY_TRIM (PY_VERSION_HEX < 0x030F0000)
@@ -243,5 +251,8 @@ bkpy_task_factory_rule(void)
 /* transport.writelines(lines) is write(b''.join(lines)); later ones send the
  * pieces as they are, and check them as memoryview() does. */
 #define BKPY_WRITELINES_JOINS (PY_VERSION_HEX < 0x030C0000)
+
+/* asyncio.streams is what streams_attempt.c does. FIXME(py 3.16): compare. */
+#define BKPY_KNOWS_STREAMS (PY_VERSION_HEX < 0x03100000)
 
 #endif

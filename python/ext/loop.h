@@ -61,6 +61,7 @@ enum {
     BKPY_OWN_CALL_SOON = 1 << 1,
     BKPY_OWN_CALL_AT = 1 << 2,
     BKPY_OWN_TIMER_CANCELLED = 1 << 3, /* _timer_handle_cancelled */
+    BKPY_OWN_CREATE_FUTURE = 1 << 4,
 };
 
 /* Which of these (several BKPY_OWN_x) are overridden. Cannot fail. */
@@ -119,6 +120,11 @@ double bkpy_ns_to_seconds(uint64_t ns);
 
 /* A future of this loop: loop.create_future() past overrides. New reference. */
 PyObject *bkpy_loop_create_future(LoopObject *self);
+
+/* Whether loop.create_future() is ours and gives an exact _asyncio.Future; and
+ * such a future (new reference). */
+bool bkpy_loop_makes_own_futures(LoopObject *self);
+PyObject *bkpy_loop_create_own_future(LoopObject *self);
 
 /* Wake a future: set_result(value), unless it is done already (cancelled).
  * -1 with an exception only for failures of the machinery. Likewise

@@ -26,6 +26,7 @@ static const struct override overrides[] = {
     {BKPY_OWN_CALL_AT, offsetof(bkpy_state, str_call_at)},
     {BKPY_OWN_TIMER_CANCELLED,
      offsetof(bkpy_state, str__timer_handle_cancelled)},
+    {BKPY_OWN_CREATE_FUTURE, offsetof(bkpy_state, str_create_future)},
 };
 
 static PyObject *

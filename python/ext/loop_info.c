@@ -89,6 +89,15 @@ loop_get_debug(PyObject *op, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(LoopObject_CAST(op)->is_debug);
 }
 
+static void
+set_debug(LoopObject *self, bool is_on)
+{
+    self->is_debug = is_on;
+    if (is_on) {
+        self->state->had_debug = true;
+    }
+}
+
 PyObject *
 loop_set_debug(PyObject *op, PyObject *enabled)
 {
@@ -97,7 +106,7 @@ loop_set_debug(PyObject *op, PyObject *enabled)
     if (is_on < 0) {
         return NULL;
     }
-    LoopObject_CAST(op)->is_debug = is_on;
+    set_debug(LoopObject_CAST(op), is_on);
     Py_RETURN_NONE;
 }
 
@@ -298,7 +307,7 @@ set_debug_attr(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
     if (is_on < 0) {
         return -1;
     }
-    LoopObject_CAST(op)->is_debug = is_on;
+    set_debug(LoopObject_CAST(op), is_on);
     return 0;
 }
 

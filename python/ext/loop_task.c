@@ -22,11 +22,21 @@ class_now(PyObject *module_names, PyObject *name, PyTypeObject *type)
 
 /* --- futures --- */
 
+/* type(loop=self) */
+static PyObject *
+new_future(LoopObject *self, PyObject *type)
+{
+    PyObject *args[2] = {NULL, (PyObject *)self};
+
+    return PyObject_Vectorcall(type, args + 1,
+                               0 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                               self->state->names_loop);
+}
+
 PyObject *
 bkpy_loop_create_future(LoopObject *self)
 {
     const bkpy_state *state = self->state;
-    PyObject *args[2] = {NULL, (PyObject *)self};
     PyObject *type =
         class_now(state->futures_names, state->str_Future, state->FutureType);
     PyObject *future;
@@ -34,10 +44,28 @@ bkpy_loop_create_future(LoopObject *self)
     if (type == NULL) {
         return NULL;
     }
-    future = PyObject_Vectorcall(
-        type, args + 1, 0 | PY_VECTORCALL_ARGUMENTS_OFFSET, state->names_loop);
+    future = new_future(self, type);
     Py_DECREF(type);
     return future;
+}
+
+bool
+bkpy_loop_makes_own_futures(LoopObject *self)
+{
+    const bkpy_state *state = self->state;
+    PyObject *type =
+        class_now(state->futures_names, state->str_Future, state->FutureType);
+    bool is_own = type == (PyObject *)state->FutureType;
+
+    PyErr_Clear();
+    Py_XDECREF(type);
+    return is_own && !bkpy_loop_overrides(self, BKPY_OWN_CREATE_FUTURE);
+}
+
+PyObject *
+bkpy_loop_create_own_future(LoopObject *self)
+{
+    return new_future(self, (PyObject *)self->state->FutureType);
 }
 
 PyObject *

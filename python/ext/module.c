@@ -43,12 +43,14 @@ static const struct import imports[] = {
     {"asyncio", "BufferedProtocol", PLACE(BufferedProtocol)},
     {"asyncio", "StreamReader", PLACE(StreamReader)},
     {"asyncio", "StreamReaderProtocol", PLACE(StreamReaderProtocol)},
+    {"asyncio", "StreamWriter", PLACE(StreamWriter)},
     {"asyncio", "CancelledError", PLACE(CancelledError)},
     {"asyncio", "_get_running_loop", PLACE(get_running_loop)},
     {"socket", "socket", PLACE(SocketType)},
     {"_socket", "socket", PLACE(BaseSocketType)},
     {"socket", "gaierror", PLACE(gaierror)},
     {"_thread", "allocate_lock", PLACE(Lock)},
+    {"becket._stand_in", "begin", PLACE(begin_on_stand_in)},
 };
 
 /* What a Python may lack: no ssl, an older asyncio. */
@@ -147,9 +149,10 @@ intern_names(bkpy_state *state)
 
 /* In this order: types are made before what uses them. */
 static int (*const setups[])(PyObject *module, bkpy_state *state) = {
-    bkpy_handle_setup, bkpy_timer_handle_setup,     bkpy_watch_setup,
-    bkpy_loop_setup,   bkpy_socket_setup,           bkpy_sock_op_setup,
-    bkpy_server_setup, bkpy_stream_transport_setup, bkpy_audit_setup,
+    bkpy_handle_setup,        bkpy_timer_handle_setup,     bkpy_watch_setup,
+    bkpy_loop_setup,          bkpy_socket_setup,           bkpy_sock_op_setup,
+    bkpy_server_setup,        bkpy_stream_transport_setup, bkpy_audit_setup,
+    bkpy_stream_method_setup, bkpy_stream_op_setup,        bkpy_streams_setup,
 };
 
 static int
@@ -183,6 +186,10 @@ static const size_t members[] = {
     PLACE(StreamTransportType),
     PLACE(ServerType),
     PLACE(SockOpType),
+    PLACE(StreamMethodType),
+    PLACE(StreamOpType),
+    PLACE(ReaderType),
+    PLACE(WriterType),
     PLACE(FutureType),
     PLACE(TaskType),
     PLACE(futures_names),
@@ -193,6 +200,7 @@ static const size_t members[] = {
     PLACE(BufferedProtocol),
     PLACE(StreamReader),
     PLACE(StreamReaderProtocol),
+    PLACE(StreamWriter),
     PLACE(SocketType),
     PLACE(BaseSocketType),
     PLACE(SSLSocket),
@@ -203,10 +211,13 @@ static const size_t members[] = {
     PLACE(get_running_loop),
     PLACE(Lock),
     PLACE(support),
-    PLACE(original_data_received),
-    PLACE(original_eof_received),
-    PLACE(original_feed_data),
-    PLACE(original_feed_eof),
+#define X(cls, name) PLACE(original_##name),
+    BKPY_STREAM_FUNCTIONS(X)
+#undef X
+        PLACE(stream_reader_property),
+    PLACE(begin_on_stand_in),
+    PLACE(future_set_result),
+    PLACE(stop_iteration),
 };
 
 static PyObject **

@@ -20,17 +20,27 @@
 #define BKPY_NAMES(X)                                                          \
     X(Future)                                                                  \
     X(Task)                                                                    \
+    X(__anext__)                                                               \
+    X(__class__)                                                               \
     X(_asyncio_future_blocking)                                                \
     X(_buffer)                                                                 \
+    X(_complete_fut)                                                           \
+    X(_connection_lost)                                                        \
+    X(_drain_helper)                                                           \
     X(_eof)                                                                    \
     X(_exception)                                                              \
     X(_limit)                                                                  \
+    X(_loop)                                                                   \
+    X(_maybe_resume_transport)                                                 \
     X(_over_ssl)                                                               \
     X(_paused)                                                                 \
+    X(_protocol)                                                               \
+    X(_reader)                                                                 \
     X(_stream_reader)                                                          \
     X(_stream_reader_wr)                                                       \
     X(_timer_handle_cancelled)                                                 \
     X(_transport)                                                              \
+    X(_wait_for_data)                                                          \
     X(_waiter)                                                                 \
     X(buffer_updated)                                                          \
     X(call_at)                                                                 \
@@ -43,9 +53,11 @@
     X(connection_lost)                                                         \
     X(connection_made)                                                         \
     X(context)                                                                 \
+    X(create_future)                                                           \
     X(create_task)                                                             \
     X(data_received)                                                           \
     X(done)                                                                    \
+    X(drain)                                                                   \
     X(eof_received)                                                            \
     X(exception)                                                               \
     X(feed_data)                                                               \
@@ -62,9 +74,15 @@
     X(pause_writing)                                                           \
     X(peername)                                                                \
     X(protocol)                                                                \
+    X(read)                                                                    \
+    X(readexactly)                                                             \
+    X(readline)                                                                \
+    X(readuntil)                                                               \
     X(register)                                                                \
+    X(resume_reading)                                                          \
     X(resume_writing)                                                          \
     X(select)                                                                  \
+    X(self)                                                                    \
     X(set_exception)                                                           \
     X(set_name)                                                                \
     X(set_result)                                                              \
@@ -72,9 +90,47 @@
     X(socket)                                                                  \
     X(sockname)                                                                \
     X(source_traceback)                                                        \
+    X(throw)                                                                   \
     X(time)                                                                    \
     X(transport)                                                               \
-    X(unregister)
+    X(unregister)                                                              \
+    X(write)
+
+/* asyncio's own methods that the streams of streams.h stand for: the state has
+ * its class and its name, and as original_x the function. */
+#define BKPY_STREAM_FUNCTIONS(X)                                               \
+    X(StreamReader, __anext__)                                                 \
+    X(StreamReader, _maybe_resume_transport)                                   \
+    X(StreamReader, _wait_for_data)                                            \
+    X(StreamReader, exception)                                                 \
+    X(StreamReader, feed_data)                                                 \
+    X(StreamReader, feed_eof)                                                  \
+    X(StreamReader, read)                                                      \
+    X(StreamReader, readexactly)                                               \
+    X(StreamReader, readline)                                                  \
+    X(StreamReader, readuntil)                                                 \
+    X(StreamReaderProtocol, _drain_helper)                                     \
+    X(StreamReaderProtocol, data_received)                                     \
+    X(StreamReaderProtocol, eof_received)                                      \
+    X(StreamWriter, drain)                                                     \
+    X(StreamWriter, write)
+
+/* What was last found out about a class, and for which version of it. */
+typedef struct {
+    unsigned version; /* 0: not known */
+    bool is_usual;
+} bkpy_class_guard;
+
+/* How the instances of a class keep their attributes: streams_attrs.c. */
+typedef struct {
+    const void *keys; /* identifies the dicts for which it holds; NULL: none */
+    size_t offset;
+} bkpy_attrs_layout;
+
+/* So many attributes StreamReader.__init__() and StreamWriter.__init__()
+ * make. */
+#define BKPY_READER_ATTRS 8
+#define BKPY_WRITER_ATTRS 5
 
 typedef struct bkpy_state {
     /* Types of this module (owned). */
@@ -85,6 +141,10 @@ typedef struct bkpy_state {
     PyTypeObject *StreamTransportType;
     PyTypeObject *ServerType;
     PyTypeObject *SockOpType;
+    PyTypeObject *StreamMethodType;
+    PyTypeObject *StreamOpType;
+    PyTypeObject *ReaderType; /* NULL where asyncio's own have to do, */
+    PyTypeObject *WriterType; /* both: streams_class.c */
 
     /* Of the standard library (owned). */
     PyTypeObject *FutureType;       /* _asyncio.Future */
@@ -97,6 +157,7 @@ typedef struct bkpy_state {
     PyObject *BufferedProtocol;     /* asyncio.BufferedProtocol */
     PyObject *StreamReader;         /* asyncio.StreamReader */
     PyObject *StreamReaderProtocol; /* asyncio.StreamReaderProtocol */
+    PyObject *StreamWriter;         /* asyncio.StreamWriter */
     PyTypeObject *SocketType;       /* socket.socket */
     PyTypeObject *BaseSocketType;   /* _socket.socket */
     PyObject *SSLSocket;            /* ssl.SSLSocket; NULL without ssl */
@@ -117,13 +178,24 @@ typedef struct bkpy_state {
      * _source_traceback, as asyncio does. */
     PyObject *support;
 
-    /* asyncio's own methods of StreamReaderProtocol and StreamReader (owned);
-     * NULL if somebody had replaced them before: stream_reader.c. */
-    PyObject *original_data_received;
-    PyObject *original_eof_received;
-    PyObject *original_feed_data;
-    PyObject *original_feed_eof;
+    /* Owned; NULL if somebody had replaced them before. */
+#define X(cls, name) PyObject *original_##name;
+    BKPY_STREAM_FUNCTIONS(X)
+#undef X
+    PyObject *stream_reader_property; /* StreamReaderProtocol._stream_reader */
+    PyObject *begin_on_stand_in;      /* becket._stand_in.begin */
+    PyObject *future_set_result;      /* _asyncio.Future.set_result */
+    PyObject *stop_iteration;         /* coroutine.c: to be used again */
+    bkpy_class_guard reader_guard;
+    bkpy_class_guard writer_guard;
+    bkpy_class_guard protocol_guard;
+    bkpy_class_guard transport_guard;
+    bkpy_attrs_layout reader_layout;
+    bkpy_attrs_layout writer_layout;
+    PyObject *reader_names[BKPY_READER_ATTRS]; /* borrowed, of str_x */
+    PyObject *writer_names[BKPY_WRITER_ATTRS];
 
+    bool had_debug;         /* some loop has been in debug mode */
     bool has_socket_layout; /* socket.c: the fd can be read in the struct */
 
 #define X(name) PyObject *str_##name;
@@ -147,5 +219,8 @@ int bkpy_server_setup(PyObject *module, bkpy_state *state);
 int bkpy_sock_op_setup(PyObject *module, bkpy_state *state);
 int bkpy_socket_setup(PyObject *module, bkpy_state *state);
 int bkpy_audit_setup(PyObject *module, bkpy_state *state);
+int bkpy_stream_method_setup(PyObject *module, bkpy_state *state);
+int bkpy_stream_op_setup(PyObject *module, bkpy_state *state);
+int bkpy_streams_setup(PyObject *module, bkpy_state *state);
 
 #endif

@@ -112,20 +112,27 @@ stream_transport_force_close(PyObject *op, PyObject *const *args,
     return none_after_call(self);
 }
 
-static PyObject *
-stream_transport_is_closing(PyObject *op, PyObject *Py_UNUSED(ignored))
+int
+bkpy_stream_is_closing(StreamTransportObject *self)
 {
-    StreamTransportObject *self = StreamTransportObject_CAST(op);
     bool is_closing = self->is_closing;
 
     if (bkpy_stream_is_alive(self)) {
         bkpy_stream_begin_call(self);
         is_closing = bk_transport_is_closing(&self->core);
         if (bkpy_stream_end_call(self) < 0) {
-            return NULL;
+            return -1;
         }
     }
-    return PyBool_FromLong(is_closing);
+    return is_closing;
+}
+
+static PyObject *
+stream_transport_is_closing(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    int r = bkpy_stream_is_closing(StreamTransportObject_CAST(op));
+
+    return r < 0 ? NULL : PyBool_FromLong(r);
 }
 
 /* --- reading --- */

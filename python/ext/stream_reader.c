@@ -17,156 +17,170 @@
 
 #include <string.h>
 
+#include "streams.h"
+
 /* --- whose methods they are --- */
 
-/* obj.name is this function, bound to obj. 1, 0, or -1 with an exception. */
-static int
-has_method(PyObject *obj, PyObject *name, PyObject *function)
+PyObject *
+bkpy_protocol_attrs(bkpy_state *state, PyObject *protocol, PyObject *method)
 {
-    PyObject *method = PyObject_GetAttr(obj, name);
-    int is_same;
-
-    if (method == NULL) {
-        return -1;
-    }
-    is_same = PyMethod_Check(method) &&
-              PyMethod_GET_FUNCTION(method) == function &&
-              PyMethod_GET_SELF(method) == obj;
-    Py_DECREF(method);
-    return is_same;
-}
-
-/* The reader of the protocol: 1 and a new reference, 0 for the ordinary call,
- * -1 with an exception. *ret_reader is NULL when the reader is gone, which
- * makes asyncio drop the data. */
-static int
-find_reader(bkpy_state *state, PyObject *protocol, PyObject **ret_reader)
-{
-    PyObject *ref = PyObject_GetAttr(protocol, state->str__stream_reader_wr);
-    PyObject *reader = NULL;
+    PyObject *attrs;
     int r;
 
-    if (ref == NULL) {
-        PyErr_Clear();
-        return 0;
+    if ((PyObject *)Py_TYPE(protocol) != state->StreamReaderProtocol ||
+        !bkpy_protocol_is_usual(state)) {
+        return NULL;
     }
-    r = PyWeakref_CheckRefExact(ref) ? PyWeakref_GetRef(ref, &reader)
-                                     : (ref == Py_None ? 0 : -2);
-    Py_DECREF(ref);
+    attrs = PyObject_GenericGetDict(protocol, NULL);
+    r = attrs == NULL ? -1 : PyDict_Contains(attrs, method);
     if (r < 0) {
-        return r == -2 ? 0 : -1;
+        PyErr_Clear();
     }
-    if (reader != NULL && (PyObject *)Py_TYPE(reader) != state->StreamReader) {
-        Py_DECREF(reader);
-        return 0;
-    }
-    *ret_reader = reader;
-    return 1;
+    Py_XDECREF(attrs); /* the protocol keeps it */
+    return r == 0 ? attrs : NULL;
 }
 
-typedef struct {
-    PyObject *protocol_name;     /* borrowed: data_received or eof_received */
-    PyObject *protocol_function; /* borrowed, asyncio's; NULL: never direct */
-    PyObject *reader_name;       /* feed_data or feed_eof */
-    PyObject *reader_function;
-} method_pair;
-
-/* find_reader(), if the methods are asyncio's. The protocol is held by the
- * caller: a property in its class may take it from the transport. */
-static int
-find_target_of(bkpy_state *state, PyObject *protocol, const method_pair *pair,
-               PyObject **ret_reader)
+/* The reader of the protocol, of our class now: true and a new reference. It
+ * is NULL when the reader is gone, which makes asyncio drop the data. */
+static bool
+find_reader(bkpy_state *state, PyObject *attrs, PyObject **ret_reader)
 {
-    PyObject *reader;
-    int r = has_method(protocol, pair->protocol_name, pair->protocol_function);
+    PyObject *ref =
+        PyDict_GetItemWithError(attrs, state->str__stream_reader_wr);
+    PyObject *reader = NULL;
+    int r = -1;
 
-    if (r <= 0) {
-        return r;
+    if (ref != NULL && PyWeakref_CheckRefExact(ref)) {
+        r = PyWeakref_GetRef(ref, &reader);
     }
-    r = find_reader(state, protocol, &reader);
-    if (r <= 0) {
-        return r;
-    }
-    if (reader != NULL) {
-        r = has_method(reader, pair->reader_name, pair->reader_function);
-        if (r <= 0) {
-            Py_DECREF(reader);
-            return r;
-        }
+    PyErr_Clear();
+    if (r > 0 && !bkpy_reader_adopt(state, reader)) {
+        Py_CLEAR(reader);
+        r = -1;
     }
     *ret_reader = reader;
-    return 1;
+    return r >= 0;
 }
 
-static int
-find_target(StreamTransportObject *self, const method_pair *pair,
+/* find_reader(), if this method of the protocol is asyncio's. */
+static bool
+find_target(bkpy_state *state, PyObject *protocol, PyObject *method,
             PyObject **ret_reader)
 {
-    PyObject *protocol;
-    int r;
+    PyObject *attrs = bkpy_protocol_attrs(state, protocol, method);
 
-    if (pair->protocol_function == NULL || pair->reader_function == NULL) {
-        return 0;
+    return attrs != NULL && find_reader(state, attrs, ret_reader);
+}
+
+void
+bkpy_stream_reader_adopt(StreamTransportObject *self, PyObject *protocol)
+{
+    PyObject *reader;
+
+    if (find_target(self->state, protocol, self->state->str_data_received,
+                    &reader)) {
+        Py_XDECREF(reader);
     }
-    protocol = Py_NewRef(self->protocol);
-    r = find_target_of(self->state, protocol, pair, ret_reader);
-    Py_DECREF(protocol);
-    return r;
 }
 
 /* --- feeding --- */
 
+/* 1, 0, or -1 with an exception. */
 static int
-wake_waiter(bkpy_state *state, PyObject *reader)
+is_cancelled(bkpy_state *state, PyObject *waiter)
 {
-    PyObject *waiter = PyObject_GetAttr(reader, state->str__waiter);
-    int r = 0;
+    PyObject *cancelled =
+        PyObject_CallMethodNoArgs(waiter, state->str_cancelled);
+    int r = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
 
-    if (waiter == NULL) {
+    Py_XDECREF(cancelled);
+    return r;
+}
+
+/* asyncio's "if not waiter.cancelled(): waiter.set_result(None)". A future that
+ * has been cancelled refuses the result, which saves the question. */
+static int
+wake_future(bkpy_state *state, PyObject *waiter)
+{
+    PyObject *args[2] = {waiter, Py_None};
+    PyObject *result =
+        PyObject_Vectorcall(state->future_set_result, args, 2, NULL);
+    PyObject *exc;
+    int r;
+
+    if (result != NULL) {
+        Py_DECREF(result);
+        return 0;
+    }
+    exc = PyErr_GetRaisedException();
+    r = is_cancelled(state, waiter);
+    if (r == 0) {
+        PyErr_SetRaisedException(exc);
         return -1;
     }
-    if (waiter != Py_None) {
-        r = PyObject_SetAttr(reader, state->str__waiter, Py_None);
-        if (r == 0) {
-            r = bkpy_future_set_result(state, waiter, Py_None);
-        }
+    Py_DECREF(exc);
+    return r < 0 ? -1 : 0;
+}
+
+static int
+wake(bkpy_state *state, PyObject *waiter)
+{
+    PyObject *result;
+    int r;
+
+    if (Py_TYPE(waiter) == state->FutureType) {
+        return wake_future(state, waiter);
+    }
+    r = is_cancelled(state, waiter);
+    if (r != 0) {
+        return r < 0 ? -1 : 0;
+    }
+    result = PyObject_CallMethodOneArg(waiter, state->str_set_result, Py_None);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* asyncio's _wakeup_waiter() */
+static int
+wake_waiter(bkpy_state *state, const bkpy_attrs *attrs)
+{
+    PyObject *waiter = attrs->of[BKPY_READER_WAITER];
+    int r;
+
+    if (waiter == Py_None) {
+        return 0;
+    }
+    Py_INCREF(waiter);
+    r = PyDict_SetItem(attrs->dict, state->str__waiter, Py_None);
+    if (r == 0) {
+        r = wake(state, waiter);
     }
     Py_DECREF(waiter);
     return r;
 }
 
-/* What a reader without surprises has: 1, 0 for the ordinary call, -1. */
+/* A reader that can be fed without surprises. */
 typedef struct {
-    PyObject *buffer; /* owned: a bytearray */
+    bkpy_attrs attrs;
+    PyObject *buffer; /* borrowed: a bytearray */
     Py_ssize_t limit;
 } reader_parts;
 
-static int
-take_parts(bkpy_state *state, PyObject *reader, reader_parts *ret_parts)
+static bool
+look_at_parts(bkpy_state *state, PyObject *reader, reader_parts *ret_parts)
 {
-    PyObject *eof = PyObject_GetAttr(reader, state->str__eof);
-    PyObject *limit = NULL;
-    PyObject *buffer = NULL;
-    bool is_usual = false;
+    PyObject *const *of = ret_parts->attrs.of;
 
-    if (eof == Py_False) {
-        limit = PyObject_GetAttr(reader, state->str__limit);
+    if (!bkpy_reader_look(state, reader, &ret_parts->attrs) ||
+        of[BKPY_READER_EOF] != Py_False ||
+        !PyByteArray_CheckExact(of[BKPY_READER_BUFFER]) ||
+        !PyLong_CheckExact(of[BKPY_READER_LIMIT])) {
+        return false;
     }
-    if (limit != NULL && PyLong_Check(limit)) {
-        ret_parts->limit = PyLong_AsSsize_t(limit);
-        buffer = PyObject_GetAttr(reader, state->str__buffer);
-        is_usual = buffer != NULL && PyByteArray_CheckExact(buffer) &&
-                   ret_parts->limit >= 0;
-    }
-    Py_XDECREF(eof);
-    Py_XDECREF(limit);
-    if (!is_usual) {
-        PyErr_Clear(); /* the ordinary call raises it again */
-        Py_XDECREF(buffer);
-        return 0;
-    }
-    ret_parts->buffer = buffer;
-    return 1;
+    ret_parts->buffer = of[BKPY_READER_BUFFER];
+    ret_parts->limit = PyLong_AsSsize_t(of[BKPY_READER_LIMIT]);
+    PyErr_Clear();
+    return ret_parts->limit >= 0;
 }
 
 /* bytearray.extend(data) */
@@ -201,17 +215,12 @@ pause_transport(bkpy_state *state, PyObject *reader, PyObject *transport)
 }
 
 static int
-check_limit(bkpy_state *state, PyObject *reader, const reader_parts *parts)
+check_pausing(bkpy_state *state, PyObject *reader)
 {
-    PyObject *transport, *paused;
+    PyObject *transport = PyObject_GetAttr(reader, state->str__transport);
+    PyObject *paused = PyObject_GetAttr(reader, state->str__paused);
     int r = 0;
 
-    if (PyByteArray_GET_SIZE(parts->buffer) / 2 < parts->limit ||
-        PyByteArray_GET_SIZE(parts->buffer) <= parts->limit * 2) {
-        return 0;
-    }
-    transport = PyObject_GetAttr(reader, state->str__transport);
-    paused = PyObject_GetAttr(reader, state->str__paused);
     if (transport == NULL || paused == NULL) {
         r = -1;
     }
@@ -230,42 +239,36 @@ check_limit(bkpy_state *state, PyObject *reader, const reader_parts *parts)
 static int
 tell_reader(bkpy_state *state, PyObject *reader, const reader_parts *parts)
 {
-    if (wake_waiter(state, reader) < 0) {
+    /* Looked at now: waking may run code of the user's. */
+    bool is_full = PyByteArray_GET_SIZE(parts->buffer) / 2 >= parts->limit &&
+                   PyByteArray_GET_SIZE(parts->buffer) > parts->limit * 2;
+
+    if (wake_waiter(state, &parts->attrs) < 0) {
         return -1;
     }
-    return check_limit(state, reader, parts);
+    return is_full ? check_pausing(state, reader) : 0;
 }
 
 static int
 feed(bkpy_state *state, PyObject *reader, const void *data, size_t len)
 {
-    reader_parts parts = {.limit = -1};
-    int r = take_parts(state, reader, &parts);
+    reader_parts parts;
 
-    if (r <= 0) {
-        return r;
+    if (!look_at_parts(state, reader, &parts)) {
+        return 0;
     }
     if (extend(parts.buffer, data, len) < 0 ||
         tell_reader(state, reader, &parts) < 0) {
-        r = -1;
+        return -1;
     }
-    Py_DECREF(parts.buffer);
-    return r;
+    return 1;
 }
 
-/* find_target() for data. */
-static int
+static bool
 find_data_target(StreamTransportObject *self, PyObject **ret_reader)
 {
-    bkpy_state *state = self->state;
-    const method_pair pair = {
-        .protocol_name = state->str_data_received,
-        .protocol_function = state->original_data_received,
-        .reader_name = state->str_feed_data,
-        .reader_function = state->original_feed_data,
-    };
-
-    return find_target(self, &pair, ret_reader);
+    return find_target(self->state, self->protocol,
+                       self->state->str_data_received, ret_reader);
 }
 
 int
@@ -273,12 +276,16 @@ bkpy_stream_reader_feed(StreamTransportObject *self, const void *data,
                         size_t len)
 {
     PyObject *reader;
-    int r = find_data_target(self, &reader);
+    int r;
 
-    if (r == 1 && reader != NULL) {
-        r = feed(self->state, reader, data, len);
-        Py_DECREF(reader);
+    if (!find_data_target(self, &reader)) {
+        return 0;
     }
+    if (reader == NULL) {
+        return 1;
+    }
+    r = feed(self->state, reader, data, len);
+    Py_DECREF(reader);
     return r;
 }
 
@@ -289,21 +296,22 @@ bkpy_stream_reader_feed(StreamTransportObject *self, const void *data,
 bool
 bkpy_stream_reader_reserve(StreamTransportObject *self, size_t len)
 {
-    reader_parts parts = {.limit = -1};
     PyObject *reader = NULL;
-    int r = BKPY_HAS_BYTEARRAY_TRIM ? find_data_target(self, &reader) : 0;
+    reader_parts parts;
 
-    if (r == 1 && reader != NULL) {
-        (void)take_parts(self->state, reader, &parts);
-        Py_DECREF(reader);
+    if (!BKPY_HAS_BYTEARRAY_TRIM || !find_data_target(self, &reader) ||
+        reader == NULL) {
+        return false;
     }
-    if (parts.buffer != NULL &&
-        PyByteArray_Resize(parts.buffer, PyByteArray_GET_SIZE(parts.buffer) +
-                                             (Py_ssize_t)len) < 0) {
-        Py_CLEAR(parts.buffer);
+    if (look_at_parts(self->state, reader, &parts)) {
+        if (PyByteArray_Resize(parts.buffer,
+                               PyByteArray_GET_SIZE(parts.buffer) +
+                                   (Py_ssize_t)len) == 0) {
+            self->landing = Py_NewRef(parts.buffer);
+        }
+        PyErr_Clear(); /* the ordinary way will meet it again */
     }
-    PyErr_Clear(); /* the ordinary way will meet it again */
-    self->landing = parts.buffer;
+    Py_DECREF(reader);
     return self->landing != NULL;
 }
 
@@ -321,22 +329,16 @@ bkpy_stream_reader_trim(StreamTransportObject *self, size_t unused)
 int
 bkpy_stream_reader_tell(StreamTransportObject *self)
 {
-    bkpy_state *state = self->state;
-    reader_parts parts = {.limit = -1};
     PyObject *reader = NULL;
-    PyObject *protocol = Py_NewRef(self->protocol);
-    int r = find_reader(state, protocol, &reader);
+    reader_parts parts;
+    int r = 1;
 
-    Py_DECREF(protocol);
-    if (r <= 0 || reader == NULL) {
-        return r;
+    if (find_data_target(self, &reader) && reader != NULL &&
+        look_at_parts(self->state, reader, &parts) &&
+        tell_reader(self->state, reader, &parts) < 0) {
+        r = -1;
     }
-    r = take_parts(state, reader, &parts);
-    if (r == 1) {
-        r = tell_reader(state, reader, &parts);
-        Py_DECREF(parts.buffer);
-    }
-    Py_DECREF(reader);
+    Py_XDECREF(reader);
     return r;
 }
 
@@ -361,74 +363,34 @@ keeps_open(bkpy_state *state, PyObject *protocol, bool *ret_is_kept_open)
     return 1;
 }
 
+static int
+feed_eof(bkpy_state *state, PyObject *reader)
+{
+    bkpy_attrs attrs;
+
+    if (!bkpy_reader_look(state, reader, &attrs)) {
+        return 0;
+    }
+    if (PyDict_SetItem(attrs.dict, state->str__eof, Py_True) < 0 ||
+        wake_waiter(state, &attrs) < 0) {
+        return -1;
+    }
+    return 1;
+}
+
 int
 bkpy_stream_reader_feed_eof(StreamTransportObject *self, bool *ret_is_kept_open)
 {
     bkpy_state *state = self->state;
-    const method_pair pair = {
-        .protocol_name = state->str_eof_received,
-        .protocol_function = state->original_eof_received,
-        .reader_name = state->str_feed_eof,
-        .reader_function = state->original_feed_eof,
-    };
     PyObject *reader;
-    int r = find_target(self, &pair, &reader);
+    int r = 1;
 
-    if (r <= 0) {
-        return r;
+    if (!find_target(state, self->protocol, state->str_eof_received, &reader)) {
+        return 0;
     }
     if (reader != NULL) {
-        r = PyObject_SetAttr(reader, state->str__eof, Py_True);
-        if (r == 0) {
-            r = wake_waiter(state, reader);
-        }
+        r = feed_eof(state, reader);
         Py_DECREF(reader);
-        if (r < 0) {
-            return -1;
-        }
     }
-    return keeps_open(state, self->protocol, ret_is_kept_open);
-}
-
-/* --- set-up --- */
-
-/* The method of an asyncio class, if it is still asyncio's own: a function
- * that was defined in the module of that class. Else NULL without an
- * exception, and the direct path stays shut. */
-static PyObject *
-find_original(PyObject *cls, PyObject *name, PyObject *namespace)
-{
-    PyObject *function = PyObject_GetAttr(cls, name);
-
-    if (function == NULL) {
-        PyErr_Clear();
-        return NULL;
-    }
-    if (!PyFunction_Check(function) ||
-        PyFunction_GET_GLOBALS(function) != namespace) {
-        Py_CLEAR(function);
-    }
-    return function;
-}
-
-int
-bkpy_stream_reader_setup(PyObject *Py_UNUSED(module), bkpy_state *state)
-{
-    PyObject *streams = PyImport_ImportModule("asyncio.streams");
-    PyObject *namespace;
-
-    if (streams == NULL) {
-        return -1;
-    }
-    namespace = PyModule_GetDict(streams);
-    state->original_data_received = find_original(
-        state->StreamReaderProtocol, state->str_data_received, namespace);
-    state->original_eof_received = find_original(
-        state->StreamReaderProtocol, state->str_eof_received, namespace);
-    state->original_feed_data =
-        find_original(state->StreamReader, state->str_feed_data, namespace);
-    state->original_feed_eof =
-        find_original(state->StreamReader, state->str_feed_eof, namespace);
-    Py_DECREF(streams);
-    return 0;
+    return r == 1 ? keeps_open(state, self->protocol, ret_is_kept_open) : r;
 }

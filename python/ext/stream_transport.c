@@ -263,6 +263,10 @@ bkpy_stream_set_protocol(StreamTransportObject *self, PyObject *protocol)
         bk_transport_set_protocol(&self->core, calls, self);
     }
     Py_XSETREF(self->protocol, Py_NewRef(protocol));
+    if (calls == &bkpy_stream_reader) {
+        bkpy_stream_reader_adopt(self, protocol);
+    }
+    self->seeks_writer = calls == &bkpy_stream_reader;
     return 0;
 }
 
@@ -504,5 +508,5 @@ bkpy_stream_transport_setup(PyObject *module, bkpy_state *state)
         PyModule_AddType(module, state->StreamTransportType) < 0) {
         return -1;
     }
-    return bkpy_stream_reader_setup(module, state);
+    return 0;
 }

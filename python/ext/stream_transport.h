@@ -5,7 +5,7 @@
  * stream_transport.c  life cycle and type     stream_method.c  methods
  * stream_writing.c    writing methods         stream_info.c    attributes
  * stream_io.c         core -> protocol        stream_end.c     its end
- * stream_reader.c     the direct path into asyncio.StreamReader
+ * stream_reader.c     the direct path into asyncio.StreamReader (streams.h)
  */
 #ifndef BKPY_STREAM_TRANSPORT_H
 #define BKPY_STREAM_TRANSPORT_H
@@ -62,6 +62,7 @@ typedef struct StreamTransportObject {
     bool is_finalized;   /* being deallocated: nothing may hold us */
     bool is_attached;    /* counted and listed by server */
     bool is_view_held;   /* *view has a buffer */
+    bool seeks_writer; /* whoever writes next may be an asyncio.StreamWriter */
 } StreamTransportObject;
 
 static inline StreamTransportObject *
@@ -132,6 +133,9 @@ bkpy_stream_begin_call(StreamTransportObject *self)
 
 int bkpy_stream_end_call(StreamTransportObject *self);
 
+/* is_closing(): 1, 0, or -1 with an exception. */
+int bkpy_stream_is_closing(StreamTransportObject *self);
+
 /* Method tables are one array; the writing methods live in their own file. */
 PyObject *bkpy_stream_write(PyObject *op, PyObject *const *args,
                             Py_ssize_t nargs, PyObject *kwnames);
@@ -190,6 +194,10 @@ void bkpy_stream_on_closed(bk_transport *transport, void *op);
 
 /* --- stream_reader.c --- */
 
+/* Give the reader of this protocol, an asyncio.StreamReaderProtocol, the class
+ * of ours, if all of it is as usual. */
+void bkpy_stream_reader_adopt(StreamTransportObject *self, PyObject *protocol);
+
 /* Feed the protocol's reader without running Python. 1: done, 0: these are
  * not the originals, make the ordinary call; -1 with the exception that
  * data_received or eof_received would have raised. */
@@ -205,7 +213,5 @@ int bkpy_stream_reader_feed_eof(StreamTransportObject *self,
 bool bkpy_stream_reader_reserve(StreamTransportObject *self, size_t len);
 void bkpy_stream_reader_trim(StreamTransportObject *self, size_t unused);
 int bkpy_stream_reader_tell(StreamTransportObject *self);
-
-int bkpy_stream_reader_setup(PyObject *module, bkpy_state *state);
 
 #endif

@@ -12,6 +12,7 @@
 #include "args.h"
 #include "errors.h"
 #include "log.h"
+#include "streams.h"
 
 /* asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES */
 #define WARN_AFTER_DROPPED 5
@@ -168,6 +169,10 @@ bkpy_stream_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     }
     if (!can_write(self)) {
         return drop_write(self);
+    }
+    if (self->seeks_writer) {
+        self->seeks_writer = false;
+        bkpy_writer_adopt_caller(self);
     }
     self->is_receiving = false;
     bkpy_stream_begin_call(self);

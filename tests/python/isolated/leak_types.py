@@ -31,6 +31,11 @@ async def examples(loop):
     server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
     peer.setblocking(False)
     waiting = loop.sock_recv(peer, 1)
+    reader = asyncio.StreamReader(loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    transport.set_protocol(protocol)
+    writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+    writer.write(b"x")
     made = [
         loop.call_soon(int),
         loop.call_later(0, int),
@@ -42,6 +47,12 @@ async def examples(loop):
         waiting,
         waiting.__await__() if hasattr(waiting, "__await__") else None,
         loop.getaddrinfo("127.0.0.1", 80),
+        reader,
+        reader.read(1),
+        reader.read,
+        type(reader).__dict__.get("read"),
+        writer,
+        writer.drain(),
     ]
     for thing in made:
         if asyncio.iscoroutine(thing):

@@ -307,6 +307,100 @@ def reader(loop):
     sweep_turn(loop, prepare, connection.end)
 
 
+class Stream(Connection):
+    """A connection with a reader and a writer."""
+
+    def __init__(self, loop):
+        super().__init__(loop, self._make_protocol)
+        self.made = []
+
+    def _make_protocol(self):
+        self.reader = asyncio.StreamReader(loop=self.loop)
+        return asyncio.StreamReaderProtocol(self.reader, loop=self.loop)
+
+    def make(self):
+        super().make()
+        protocol = self.transport.get_protocol()
+        self.writer = asyncio.StreamWriter(
+            self.transport, protocol, self.reader, self.loop
+        )
+        self.writer.write(b"")
+
+    def end(self, _=None):
+        for coroutine in self.made:
+            with contextlib.suppress(*ALLOWED):
+                coroutine.close()
+        self.made.clear()
+        super().end()
+
+    def step(self):
+        try:
+            return self.made[0].send(None)
+        except (StopIteration, asyncio.IncompleteReadError):
+            return None
+
+    def wait(self, name, *args):
+        """Begin to read, and have the data come before the next step."""
+        self.made.append(getattr(self.reader, name)(*args))
+        self.made[0].send(None)
+        self.peer.send(b"line\n")
+        turns(self.loop, 2)
+
+
+def reads(loop):
+    stream = Stream(loop)
+    stream.make()
+    sweep(lambda: stream.reader.read(5).close())
+    sweep(lambda: stream.writer.write(b"x"))
+    stream.end()
+    for name, args in (
+        ("read", (5,)),
+        ("readexactly", (5,)),
+        ("readline", ()),
+        ("readuntil", (b"e",)),
+        ("__anext__", ()),
+    ):
+
+        def begin(data, name=name, args=args):
+            stream.make()
+            stream.peer.send(data)
+            turns(loop, 2)
+            stream.made.append(getattr(stream.reader, name)(*args))
+
+        sweep(stream.step, functools.partial(begin, b"line\n"), stream.end)
+        sweep(stream.step, functools.partial(begin, b""), stream.end)
+
+        def waiting(name=name, args=args):
+            stream.make()
+            stream.wait(name, *args)
+
+        sweep(stream.step, waiting, stream.end)
+        sweep(lambda: stream.made[0].close(), waiting, stream.end)
+
+
+def waking(loop):
+    """What happens to a read that waits: its data arrives."""
+    stream = Stream(loop)
+
+    def prepare():
+        stream.make()
+        stream.made.append(stream.reader.read(100))
+        stream.made[0].send(None)
+        stream.peer.send(b"x" * 100)
+
+    sweep_turn(loop, prepare, stream.end)
+
+
+def draining(loop):
+    stream = Stream(loop)
+
+    def prepare():
+        stream.make()
+        stream.made.append(stream.writer.drain())
+
+    sweep(stream.step, prepare, stream.end)
+
+
 def accepting(loop):
     async def serve():
         return await loop.create_server(Protocol, "127.0.0.1", 0)
@@ -383,6 +477,9 @@ SCENARIOS = {
         writing,
         closing,
         reader,
+        reads,
+        waking,
+        draining,
         accepting,
         sock_calls,
     )

@@ -1,0 +1,179 @@
+/* streams.h -- asyncio's streams without running asyncio's Python code.
+ *
+ * SPDX-License-Identifier: MIT
+ *
+ * streams_attrs.c    looking at the attributes of a reader or a writer
+ * streams_class.c    classes of ours for readers and writers, and whether
+ *                    those of asyncio are as asyncio has made them
+ * streams_method.c   what stands in them for a method of asyncio's
+ * streams_op.c       what such a method gives: a coroutine
+ * streams_attempt.c  what each method does, as long as all is as usual
+ * stream_reader.c    from the transport to the reader
+ *
+ * Only the usual is done in C: whatever else it takes (an error to raise, an
+ * attribute that somebody has replaced, ...) is left to asyncio's own method,
+ * which begins anew or goes on from the same place.
+ */
+#ifndef BKPY_STREAMS_H
+#define BKPY_STREAMS_H
+
+#include "loop.h"
+#include "stream_transport.h"
+
+/* --- attributes (streams_attrs.c) --- */
+
+/* In the order in which StreamReader.__init__() makes them. */
+enum {
+    BKPY_READER_LIMIT,
+    BKPY_READER_LOOP,
+    BKPY_READER_BUFFER,
+    BKPY_READER_EOF,
+    BKPY_READER_WAITER,
+    BKPY_READER_EXCEPTION,
+    BKPY_READER_TRANSPORT,
+    BKPY_READER_PAUSED,
+};
+
+/* In the order of StreamWriter.__init__(). */
+enum {
+    BKPY_WRITER_TRANSPORT,
+    BKPY_WRITER_PROTOCOL,
+    BKPY_WRITER_READER,
+    BKPY_WRITER_LOOP,
+    BKPY_WRITER_COMPLETE_FUT,
+};
+
+/* The attributes of an object, all borrowed from it: good until code of the
+ * user's may run. */
+typedef struct {
+    PyObject *dict; /* to set them in */
+    PyObject *of[BKPY_READER_ATTRS];
+} bkpy_attrs;
+
+/* Fill *ret_attrs if obj has exactly the attributes of these names, which were
+ * made in this order. No exception. */
+bool bkpy_attrs_look(PyObject *obj, PyObject *const *names, size_t count,
+                     const bkpy_attrs_layout *layout, bkpy_attrs *ret_attrs);
+
+/* Try out how the instances of a class keep such attributes, on an instance
+ * that has none yet. Where it does not find out, *ret_layout stays zero, and
+ * looking is slower. 0, or -1 with an exception. */
+int bkpy_attrs_learn(PyObject *obj, PyObject *const *names, size_t count,
+                     bkpy_attrs_layout *ret_layout);
+
+/* --- our classes (streams_class.c) --- */
+
+/* Look at an object of one of our classes: true when it has exactly the
+ * attributes that asyncio gave it (of whatever value), and its methods are
+ * asyncio's own in class and instance. No exception either way. */
+bool bkpy_reader_look(bkpy_state *state, PyObject *reader,
+                      bkpy_attrs *ret_attrs);
+bool bkpy_writer_look(bkpy_state *state, PyObject *writer,
+                      bkpy_attrs *ret_attrs);
+
+/* Whether asyncio's classes are as asyncio made them, and ours as we did. */
+bool bkpy_reader_is_usual(bkpy_state *state);
+bool bkpy_writer_is_usual(bkpy_state *state);
+
+/* Whether the same holds for StreamReaderProtocol, and for the methods of our
+ * transport. */
+bool bkpy_protocol_is_usual(bkpy_state *state);
+bool bkpy_transport_is_usual(bkpy_state *state);
+
+/* The attributes of the protocol (a borrowed dict), if it is exactly a
+ * StreamReaderProtocol and this method is asyncio's, in class and instance. */
+PyObject *bkpy_protocol_attrs(bkpy_state *state, PyObject *protocol,
+                              PyObject *method);
+
+/* Give an object of exactly asyncio's class the class of ours, if all of it is
+ * as usual. No exception; true if it is of our class now. */
+bool bkpy_reader_adopt(bkpy_state *state, PyObject *reader);
+
+/* The same for the writer whose write() has just called this transport, if
+ * it is one. */
+void bkpy_writer_adopt_caller(StreamTransportObject *transport);
+
+/* --- methods (streams_method.c) --- */
+
+struct StreamOpObject;
+
+typedef enum {
+    BKPY_STREAM_DONE,    /* with the result */
+    BKPY_STREAM_WAITING, /* for the reader's waiter */
+    BKPY_STREAM_UNUSUAL, /* nothing has happened: asyncio's method has to */
+    BKPY_STREAM_FAILED,  /* with an exception */
+} bkpy_stream_outcome;
+
+/* One method. */
+typedef struct {
+    const char *name;
+    const char *parameter; /* the only one, or NULL */
+    bool is_required;
+    bool is_of_writer;
+    /* An async method: the first attempt and, after each wait, the next. */
+    bkpy_stream_outcome (*attempt)(struct StreamOpObject *op, bool is_first,
+                                   PyObject **ret);
+    /* Any other: the call itself. */
+    bkpy_stream_outcome (*call)(bkpy_state *state, PyObject *self,
+                                PyObject *arg, PyObject **ret);
+} bkpy_stream_kind;
+
+/* What stands in one of our classes for a method of asyncio's: callable and
+ * bound as a function is, and with all its attributes. */
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    bkpy_state *state; /* borrowed: our type keeps the module alive */
+    const bkpy_stream_kind *kind;
+    PyObject *original; /* owned: asyncio's function */
+    void *free_ops;     /* streams_op.c: cached memory, bounded */
+    unsigned free_op_count;
+} StreamMethodObject;
+
+static inline StreamMethodObject *
+StreamMethodObject_CAST(PyObject *op)
+{
+    return (StreamMethodObject *)op;
+}
+
+/* New reference, or NULL with an exception. */
+PyObject *bkpy_stream_method_new(bkpy_state *state,
+                                 const bkpy_stream_kind *kind,
+                                 PyObject *original);
+
+/* --- coroutines (streams_op.c) --- */
+
+typedef enum { BKPY_OP_NEW, BKPY_OP_WAITING, BKPY_OP_DONE } bkpy_op_step;
+
+typedef struct StreamOpObject {
+    PyObject_HEAD
+    StreamMethodObject *method; /* owned */
+    PyObject *owner;            /* owned: reader or writer; NULL once done */
+    PyObject *arg;              /* owned; NULL when it was not given */
+    PyObject *awaited;          /* owned while waiting: the waiter's iterator */
+    /* Owned: asyncio's coroutine, once it has taken over, and the future that
+     * it waits for if it did so in the middle. */
+    PyObject *inner;
+    PyObject *gate;
+    PyObject *weakrefs;
+    Py_ssize_t seen; /* readuntil: so much was searched in vain */
+    uint8_t step;    /* bkpy_op_step */
+    bool is_running; /* a step is under way: nothing may end it */
+} StreamOpObject;
+
+static inline StreamOpObject *
+StreamOpObject_CAST(PyObject *op)
+{
+    return (StreamOpObject *)op;
+}
+
+PyObject *bkpy_stream_op_new(StreamMethodObject *method, PyObject *owner,
+                             PyObject *arg);
+void bkpy_stream_op_free_cache(StreamMethodObject *method);
+
+/* --- attempts (streams_attempt.c) --- */
+
+/* Ends with a kind that has no name. */
+extern const bkpy_stream_kind bkpy_stream_kinds[];
+
+#endif

@@ -1,0 +1,402 @@
+/* streams_attempt.c -- what the methods of asyncio's streams do, when all is as
+ * usual.
+ *
+ * SPDX-License-Identifier: MIT
+ *
+ * Design notes.
+ * Each attempt first looks whether it can go through, and touches nothing
+ * unless it can; else asyncio's method does it, and raises what there is to
+ * raise. The steps are those of asyncio/streams.py, in the same order, since
+ * what they call (the loop, the transport) may be the user's.
+ *
+ * A method checks its argument and the reader's exception when it begins, and
+ * not again after a wait.
+ */
+
+#include "streams.h"
+
+#include <string.h>
+
+/* --- the buffer --- */
+
+/* The buffer and the rest of what it takes to take bytes from it. */
+typedef struct {
+    bkpy_attrs attrs;
+    const char *data;
+    Py_ssize_t size;
+    Py_ssize_t limit;
+    bool is_eof;
+    bool is_paused;
+} reader_view;
+
+static inline bool
+is_bool(PyObject *obj)
+{
+    return obj == Py_True || obj == Py_False;
+}
+
+/* A bytearray of which nobody has a memoryview: it can be made smaller. */
+static inline bool
+is_free_buffer(PyObject *obj)
+{
+    return PyByteArray_CheckExact(obj) &&
+           ((PyByteArrayObject *)obj)->ob_exports == 0;
+}
+
+/* After a wait, "self._waiter = None"; usually it is. */
+static bool
+forget_waiter(bkpy_state *state, bool is_first, const bkpy_attrs *attrs)
+{
+    if (is_first || attrs->of[BKPY_READER_WAITER] == Py_None) {
+        return true;
+    }
+    if (PyDict_SetItem(attrs->dict, state->str__waiter, Py_None) < 0) {
+        PyErr_Clear();
+        return false;
+    }
+    return true;
+}
+
+/* No exception; false if not all of it is of asyncio's own types. */
+static bool
+view_reader(StreamOpObject *op, bool is_first, reader_view *ret)
+{
+    PyObject *const *of = ret->attrs.of;
+
+    if (!bkpy_reader_look(op->method->state, op->owner, &ret->attrs) ||
+        !forget_waiter(op->method->state, is_first, &ret->attrs) ||
+        (is_first && of[BKPY_READER_EXCEPTION] != Py_None) ||
+        !is_bool(of[BKPY_READER_EOF]) || !is_bool(of[BKPY_READER_PAUSED]) ||
+        !is_free_buffer(of[BKPY_READER_BUFFER]) ||
+        !PyLong_CheckExact(of[BKPY_READER_LIMIT])) {
+        return false;
+    }
+    ret->data = PyByteArray_AS_STRING(of[BKPY_READER_BUFFER]);
+    ret->size = PyByteArray_GET_SIZE(of[BKPY_READER_BUFFER]);
+    ret->is_eof = of[BKPY_READER_EOF] == Py_True;
+    ret->is_paused = of[BKPY_READER_PAUSED] == Py_True;
+    ret->limit = PyLong_AsSsize_t(of[BKPY_READER_LIMIT]);
+    if (ret->limit == -1 && PyErr_Occurred()) {
+        PyErr_Clear();
+        return false;
+    }
+    return true;
+}
+
+/* self._paused = False; self._transport.resume_reading() */
+static int
+resume_reading(bkpy_state *state, const bkpy_attrs *attrs)
+{
+    PyObject *transport = Py_NewRef(attrs->of[BKPY_READER_TRANSPORT]);
+    PyObject *result = NULL;
+
+    if (PyDict_SetItem(attrs->dict, state->str__paused, Py_False) == 0) {
+        result =
+            PyObject_CallMethodNoArgs(transport, state->str_resume_reading);
+    }
+    Py_DECREF(transport);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* del buffer[:size] */
+static int
+drop(PyObject *buffer, Py_ssize_t size)
+{
+    return size == PyByteArray_GET_SIZE(buffer)
+               ? PyByteArray_Resize(buffer, 0)
+               : PySequence_DelSlice(buffer, 0, size);
+}
+
+/* The first bytes of the buffer leave it. */
+static bkpy_stream_outcome
+take(StreamOpObject *op, const reader_view *view, Py_ssize_t size,
+     PyObject **ret)
+{
+    PyObject *buffer = view->attrs.of[BKPY_READER_BUFFER];
+    PyObject *bytes = PyBytes_FromStringAndSize(view->data, size);
+
+    if (bytes == NULL) {
+        return BKPY_STREAM_FAILED;
+    }
+    if ((size > 0 && drop(buffer, size) < 0) ||
+        (view->is_paused && view->size - size <= view->limit &&
+         resume_reading(op->method->state, &view->attrs) < 0)) {
+        Py_DECREF(bytes);
+        return BKPY_STREAM_FAILED;
+    }
+    *ret = bytes;
+    return BKPY_STREAM_DONE;
+}
+
+/* --- waiting --- */
+
+/* The iterator of the waiter, and the waiter that it gives first. */
+static bkpy_stream_outcome
+await(StreamOpObject *op, PyObject *waiter, PyObject **ret)
+{
+    op->awaited = Py_TYPE(waiter)->tp_as_async->am_await(waiter);
+    if (op->awaited == NULL) {
+        return BKPY_STREAM_FAILED;
+    }
+    /* A future that is not done. */
+    return PyIter_Send(op->awaited, Py_None, ret) == PYGEN_NEXT
+               ? BKPY_STREAM_WAITING
+               : BKPY_STREAM_FAILED;
+}
+
+/* asyncio's _wait_for_data(). */
+static bkpy_stream_outcome
+wait_for_data(StreamOpObject *op, bool is_first, const reader_view *view,
+              PyObject **ret)
+{
+    bkpy_state *state = op->method->state;
+    PyObject *loop = view->attrs.of[BKPY_READER_LOOP];
+    bkpy_stream_outcome outcome = BKPY_STREAM_FAILED;
+    PyObject *waiter;
+
+    if ((is_first && view->attrs.of[BKPY_READER_WAITER] != Py_None) ||
+        view->is_eof || !PyObject_TypeCheck(loop, state->LoopType) ||
+        !bkpy_loop_makes_own_futures(LoopObject_CAST(loop))) {
+        return BKPY_STREAM_UNUSUAL;
+    }
+    Py_INCREF(loop);
+    if (!view->is_paused || resume_reading(state, &view->attrs) == 0) {
+        waiter = bkpy_loop_create_own_future(LoopObject_CAST(loop));
+        if (waiter != NULL &&
+            PyObject_SetAttr(op->owner, state->str__waiter, waiter) == 0) {
+            outcome = await(op, waiter, ret);
+        }
+        Py_XDECREF(waiter);
+    }
+    Py_DECREF(loop);
+    return outcome;
+}
+
+/* --- the reads --- */
+
+/* A number of bytes, which int(arg) is; false for anything else than a
+ * positive int. */
+static bool
+to_size(PyObject *arg, Py_ssize_t *ret_size)
+{
+    if (arg == NULL || !PyLong_CheckExact(arg)) {
+        return false;
+    }
+    *ret_size = PyLong_AsSsize_t(arg);
+    if (*ret_size == -1 && PyErr_Occurred()) {
+        PyErr_Clear();
+    }
+    return *ret_size > 0;
+}
+
+static bkpy_stream_outcome
+attempt_read(StreamOpObject *op, bool is_first, PyObject **ret)
+{
+    reader_view view;
+    Py_ssize_t size;
+
+    if (!to_size(op->arg, &size) || !view_reader(op, is_first, &view)) {
+        return BKPY_STREAM_UNUSUAL;
+    }
+    if (is_first && view.size == 0 && !view.is_eof) {
+        return wait_for_data(op, is_first, &view, ret);
+    }
+    return take(op, &view, Py_MIN(size, view.size), ret);
+}
+
+static bkpy_stream_outcome
+attempt_readexactly(StreamOpObject *op, bool is_first, PyObject **ret)
+{
+    reader_view view;
+    Py_ssize_t size;
+
+    if (!to_size(op->arg, &size) || !view_reader(op, is_first, &view)) {
+        return BKPY_STREAM_UNUSUAL;
+    }
+    return view.size < size ? wait_for_data(op, is_first, &view, ret)
+                            : take(op, &view, size, ret);
+}
+
+/* Take up to the end of the first separator. */
+static bkpy_stream_outcome
+take_until(StreamOpObject *op, bool is_first, const char *separator,
+           Py_ssize_t size, PyObject **ret)
+{
+    reader_view view;
+    Py_ssize_t offset = Py_MAX(0, op->seen + 1 - size);
+    const char *found = NULL;
+
+    if (!view_reader(op, is_first, &view)) {
+        return BKPY_STREAM_UNUSUAL;
+    }
+    if (view.size - offset < size) {
+        return wait_for_data(op, is_first, &view, ret);
+    }
+    found = memmem(view.data + offset, (size_t)(view.size - offset), separator,
+                   (size_t)size);
+    if (found != NULL) {
+        return found - view.data > view.limit
+                   ? BKPY_STREAM_UNUSUAL
+                   : take(op, &view, found - view.data + size, ret);
+    }
+    if (view.size + 1 - size > view.limit || view.is_eof) {
+        return BKPY_STREAM_UNUSUAL;
+    }
+    op->seen = view.size;
+    return wait_for_data(op, is_first, &view, ret);
+}
+
+static bkpy_stream_outcome
+attempt_readuntil(StreamOpObject *op, bool is_first, PyObject **ret)
+{
+    if (op->arg == NULL) {
+        return take_until(op, is_first, "\n", 1, ret);
+    }
+    if (!PyBytes_CheckExact(op->arg) || PyBytes_GET_SIZE(op->arg) == 0) {
+        return BKPY_STREAM_UNUSUAL;
+    }
+    return take_until(op, is_first, PyBytes_AS_STRING(op->arg),
+                      PyBytes_GET_SIZE(op->arg), ret);
+}
+
+static bkpy_stream_outcome
+attempt_readline(StreamOpObject *op, bool is_first, PyObject **ret)
+{
+    return take_until(op, is_first, "\n", 1, ret);
+}
+
+/* --- the writer --- */
+
+/* The transport, if it is ours and open and has this method of ours. */
+static StreamTransportObject *
+as_open_transport(bkpy_state *state, PyObject *obj, PyObject *method)
+{
+    StreamTransportObject *transport;
+
+    if (Py_TYPE(obj) != state->StreamTransportType ||
+        !bkpy_transport_is_usual(state)) {
+        return NULL;
+    }
+    transport = StreamTransportObject_CAST(obj);
+    if (!bkpy_stream_is_alive(transport) ||
+        (transport->dict != NULL &&
+         PyDict_Contains(transport->dict, method) != 0)) {
+        PyErr_Clear();
+        return NULL;
+    }
+    return transport;
+}
+
+/* What asyncio's write() would hand to the transport, which raises of
+ * anything else. */
+static bool
+is_writable(StreamTransportObject *transport, PyObject *data)
+{
+    return !transport->is_eof_asked &&
+           (PyBytes_Check(data) || PyByteArray_Check(data) ||
+            PyMemoryView_Check(data));
+}
+
+static bkpy_stream_outcome
+call_write(bkpy_state *state, PyObject *self, PyObject *data, PyObject **ret)
+{
+    StreamTransportObject *transport;
+    bkpy_attrs attrs;
+
+    if (!bkpy_writer_look(state, self, &attrs)) {
+        return BKPY_STREAM_UNUSUAL;
+    }
+    transport = as_open_transport(state, attrs.of[BKPY_WRITER_TRANSPORT],
+                                  state->str_write);
+    if (transport == NULL || !is_writable(transport, data)) {
+        return BKPY_STREAM_UNUSUAL;
+    }
+    Py_INCREF(transport);
+    *ret = bkpy_stream_write((PyObject *)transport, &data, 1, NULL);
+    Py_DECREF(transport);
+    return *ret == NULL ? BKPY_STREAM_FAILED : BKPY_STREAM_DONE;
+}
+
+/* reader.exception() is None, or there is no reader. */
+static bool
+has_no_exception(bkpy_state *state, PyObject *reader)
+{
+    bkpy_attrs attrs;
+
+    return reader == Py_None || (bkpy_reader_look(state, reader, &attrs) &&
+                                 attrs.of[BKPY_READER_EXCEPTION] == Py_None);
+}
+
+/* asyncio's _drain_helper() would return at once. */
+static bool
+lets_write(bkpy_state *state, PyObject *protocol)
+{
+    PyObject *attrs =
+        bkpy_protocol_attrs(state, protocol, state->str__drain_helper);
+    bool does = attrs != NULL &&
+                PyDict_GetItemWithError(attrs, state->str__connection_lost) ==
+                    Py_False &&
+                PyDict_GetItemWithError(attrs, state->str__paused) == Py_False;
+
+    PyErr_Clear();
+    return does;
+}
+
+static bkpy_stream_outcome
+attempt_drain(StreamOpObject *op, bool Py_UNUSED(is_first), PyObject **ret)
+{
+    bkpy_state *state = op->method->state;
+    StreamTransportObject *transport;
+    PyObject *protocol;
+    bkpy_attrs attrs;
+    int is_closing;
+    bool is_open;
+
+    if (!bkpy_writer_look(state, op->owner, &attrs) ||
+        !has_no_exception(state, attrs.of[BKPY_WRITER_READER])) {
+        return BKPY_STREAM_UNUSUAL;
+    }
+    transport = as_open_transport(state, attrs.of[BKPY_WRITER_TRANSPORT],
+                                  state->str_is_closing);
+    if (transport == NULL) {
+        return BKPY_STREAM_UNUSUAL;
+    }
+    protocol = Py_NewRef(attrs.of[BKPY_WRITER_PROTOCOL]);
+    is_closing = bkpy_stream_is_closing(transport);
+    is_open = is_closing == 0 && lets_write(state, protocol);
+    Py_DECREF(protocol);
+    if (!is_open) {
+        return is_closing < 0 ? BKPY_STREAM_FAILED : BKPY_STREAM_UNUSUAL;
+    }
+    *ret = Py_NewRef(Py_None);
+    return BKPY_STREAM_DONE;
+}
+
+/* --- the table --- */
+
+const bkpy_stream_kind bkpy_stream_kinds[] = {
+    {.name = "read", .parameter = "n", .attempt = attempt_read},
+    {
+        .name = "readexactly",
+        .parameter = "n",
+        .is_required = true,
+        .attempt = attempt_readexactly,
+    },
+    {
+        .name = "readuntil",
+        .parameter = "separator",
+        .attempt = attempt_readuntil,
+    },
+    {.name = "readline", .attempt = attempt_readline},
+    {.name = "__anext__", .attempt = attempt_readline},
+    {.name = "drain", .is_of_writer = true, .attempt = attempt_drain},
+    {
+        .name = "write",
+        .parameter = "data",
+        .is_required = true,
+        .is_of_writer = true,
+        .call = call_write,
+    },
+    {.name = NULL},
+};

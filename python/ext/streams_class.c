@@ -1,0 +1,528 @@
+/* streams_class.c -- our classes of asyncio's StreamReader and StreamWriter.
+ *
+ * SPDX-License-Identifier: MIT
+ *
+ * Design notes.
+ * asyncio makes readers and writers of its own classes. Those that turn up at
+ * one of our transports are given a subclass of ours that adds no state, only
+ * methods; everything that belongs to them stays in their __dict__, where
+ * asyncio's methods find it as well.
+ *
+ * Users may replace any method or attribute, of the class or of the instance,
+ * at any time; then asyncio's Python code has to run. The classes are looked at
+ * again whenever the version of the type has changed, which any change to it
+ * or its bases does. The instance is looked at each time: asyncio's attributes,
+ * in the order in which __init__() made them, and no others.
+ */
+
+#include "streams.h"
+
+#include <stddef.h>
+#include <string.h>
+
+typedef unsigned bkpy_place; /* an offset in the state */
+
+#define PLACE(member) ((bkpy_place)offsetof(bkpy_state, member))
+
+static inline PyObject *
+at(const bkpy_state *state, bkpy_place place)
+{
+    return *(PyObject *const *)(const void *)((const char *)state + place);
+}
+
+/* --- what is asyncio's --- */
+
+/* A method: where the state has its name and asyncio's function. */
+struct function {
+    bkpy_place cls;
+    bkpy_place name;
+    bkpy_place original;
+};
+
+static const struct function functions[] = {
+#define X(cls, name) {PLACE(cls), PLACE(str_##name), PLACE(original_##name)},
+    BKPY_STREAM_FUNCTIONS(X)
+#undef X
+};
+
+/* The method of an asyncio class, if it is still asyncio's own: a function
+ * that was defined in the module of that class. Else NULL without an
+ * exception, and becket has no classes of its own. */
+static PyObject *
+find_original(PyObject *cls, PyObject *name, PyObject *namespace)
+{
+    PyObject *function = PyObject_GetAttr(cls, name);
+
+    if (function == NULL) {
+        PyErr_Clear();
+        return NULL;
+    }
+    if (!PyFunction_Check(function) ||
+        PyFunction_GET_GLOBALS(function) != namespace) {
+        Py_CLEAR(function);
+    }
+    return function;
+}
+
+/* True if all of them are there. */
+static bool
+find_originals(bkpy_state *state, PyObject *namespace)
+{
+    bool is_complete = true;
+
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(functions); i++) {
+        PyObject *original =
+            find_original(at(state, functions[i].cls),
+                          at(state, functions[i].name), namespace);
+
+        *(PyObject **)(void *)((char *)state + functions[i].original) =
+            original;
+        is_complete &= original != NULL;
+    }
+    return is_complete;
+}
+
+/* cls.name is this object; for NULL: there is none. */
+static bool
+has_in_class(PyObject *cls, PyObject *name, PyObject *expected)
+{
+    PyObject *found = PyObject_GetAttr(cls, name);
+
+    PyErr_Clear();
+    Py_XDECREF(found);
+    return found == expected;
+}
+
+/* cls.name is asyncio's function, or what stands for it in a class of ours. */
+static bool
+is_original(const bkpy_state *state, PyObject *cls, PyObject *name,
+            PyObject *original)
+{
+    PyObject *found = PyObject_GetAttr(cls, name);
+    bool is_ours = found != NULL && Py_TYPE(found) == state->StreamMethodType &&
+                   StreamMethodObject_CAST(found)->original == original;
+
+    PyErr_Clear();
+    Py_XDECREF(found);
+    return is_ours || found == original;
+}
+
+/* base is one of asyncio's classes, cls the same or ours. */
+static bool
+has_originals(const bkpy_state *state, PyObject *base, PyObject *cls)
+{
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(functions); i++) {
+        PyObject *name = at(state, functions[i].name);
+        PyObject *original = at(state, functions[i].original);
+
+        if (at(state, functions[i].cls) == base &&
+            (!has_in_class(base, name, original) ||
+             !is_original(state, cls, name, original))) {
+            return false;
+        }
+    }
+    return ((PyTypeObject *)cls)->tp_getattro == PyObject_GenericGetAttr &&
+           ((PyTypeObject *)cls)->tp_setattro == PyObject_GenericSetAttr;
+}
+
+static bool
+has_no_attrs(PyObject *cls, PyObject *const *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!has_in_class(cls, names[i], NULL)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* --- guards --- */
+
+static inline bool
+is_known(const bkpy_class_guard *guard, const PyTypeObject *type)
+{
+    return guard->version != 0 && guard->version == bkpy_type_version(type);
+}
+
+/* Read the version after the look-ups, which give a changed type its new
+ * one. */
+static bool
+learn(bkpy_class_guard *guard, const PyTypeObject *type, bool is_usual)
+{
+    guard->is_usual = is_usual;
+    guard->version = bkpy_type_version(type);
+    return is_usual;
+}
+
+static bool
+learn_reader(bkpy_state *state)
+{
+    PyObject *cls = (PyObject *)state->ReaderType;
+
+    return learn(&state->reader_guard, state->ReaderType,
+                 has_originals(state, state->StreamReader, cls) &&
+                     has_no_attrs(cls, state->reader_names, BKPY_READER_ATTRS));
+}
+
+bool
+bkpy_reader_is_usual(bkpy_state *state)
+{
+    return is_known(&state->reader_guard, state->ReaderType)
+               ? state->reader_guard.is_usual
+               : learn_reader(state);
+}
+
+static bool
+learn_writer(bkpy_state *state)
+{
+    PyObject *cls = (PyObject *)state->WriterType;
+
+    return learn(&state->writer_guard, state->WriterType,
+                 has_originals(state, state->StreamWriter, cls) &&
+                     has_no_attrs(cls, state->writer_names, BKPY_WRITER_ATTRS));
+}
+
+bool
+bkpy_writer_is_usual(bkpy_state *state)
+{
+    return is_known(&state->writer_guard, state->WriterType)
+               ? state->writer_guard.is_usual
+               : learn_writer(state);
+}
+
+static bool
+learn_protocol(bkpy_state *state)
+{
+    PyObject *cls = state->StreamReaderProtocol;
+    PyObject *const names[] = {
+        state->str__connection_lost,
+        state->str__over_ssl,
+        state->str__paused,
+        state->str__stream_reader_wr,
+    };
+
+    return learn(&state->protocol_guard, (PyTypeObject *)cls,
+                 has_originals(state, cls, cls) &&
+                     has_in_class(cls, state->str__stream_reader,
+                                  state->stream_reader_property) &&
+                     has_no_attrs(cls, names, Py_ARRAY_LENGTH(names)));
+}
+
+bool
+bkpy_protocol_is_usual(bkpy_state *state)
+{
+    return is_known(&state->protocol_guard,
+                    (PyTypeObject *)state->StreamReaderProtocol)
+               ? state->protocol_guard.is_usual
+               : learn_protocol(state);
+}
+
+/* The type's own method, not one that somebody has put in its place. */
+static bool
+has_own_method(PyTypeObject *type, PyObject *name)
+{
+    PyObject *found = PyObject_GetAttr((PyObject *)type, name);
+    bool is_own = found != NULL && Py_IS_TYPE(found, &PyMethodDescr_Type) &&
+                  PyDescr_TYPE(found) == type &&
+                  PyUnicode_Compare(PyDescr_NAME(found), name) == 0;
+
+    PyErr_Clear();
+    Py_XDECREF(found);
+    return is_own;
+}
+
+static bool
+learn_transport(bkpy_state *state)
+{
+    PyTypeObject *type = state->StreamTransportType;
+
+    return learn(&state->transport_guard, type,
+                 has_own_method(type, state->str_write) &&
+                     has_own_method(type, state->str_is_closing) &&
+                     type->tp_getattro == PyObject_GenericGetAttr);
+}
+
+bool
+bkpy_transport_is_usual(bkpy_state *state)
+{
+    return is_known(&state->transport_guard, state->StreamTransportType)
+               ? state->transport_guard.is_usual
+               : learn_transport(state);
+}
+
+/* --- looking at instances --- */
+
+static bool
+look_at_reader(bkpy_state *state, PyObject *reader, bkpy_attrs *ret_attrs)
+{
+    return bkpy_attrs_look(reader, state->reader_names, BKPY_READER_ATTRS,
+                           &state->reader_layout, ret_attrs);
+}
+
+static bool
+look_at_writer(bkpy_state *state, PyObject *writer, bkpy_attrs *ret_attrs)
+{
+    return bkpy_attrs_look(writer, state->writer_names, BKPY_WRITER_ATTRS,
+                           &state->writer_layout, ret_attrs);
+}
+
+bool
+bkpy_reader_look(bkpy_state *state, PyObject *reader, bkpy_attrs *ret_attrs)
+{
+    return Py_TYPE(reader) == state->ReaderType &&
+           bkpy_reader_is_usual(state) &&
+           look_at_reader(state, reader, ret_attrs);
+}
+
+bool
+bkpy_writer_look(bkpy_state *state, PyObject *writer, bkpy_attrs *ret_attrs)
+{
+    return Py_TYPE(writer) == state->WriterType &&
+           bkpy_writer_is_usual(state) &&
+           look_at_writer(state, writer, ret_attrs);
+}
+
+/* --- adoption --- */
+
+static bool
+set_class(bkpy_state *state, PyObject *obj, PyTypeObject *cls)
+{
+    if (PyObject_SetAttr(obj, state->str___class__, (PyObject *)cls) < 0) {
+        PyErr_Clear();
+        return false;
+    }
+    return true;
+}
+
+bool
+bkpy_reader_adopt(bkpy_state *state, PyObject *reader)
+{
+    bkpy_attrs attrs;
+
+    if (state->ReaderType == NULL || Py_TYPE(reader) == state->ReaderType) {
+        return state->ReaderType != NULL;
+    }
+    return (PyObject *)Py_TYPE(reader) == state->StreamReader &&
+           bkpy_reader_is_usual(state) &&
+           look_at_reader(state, reader, &attrs) &&
+           PyObject_TypeCheck(attrs.of[BKPY_READER_LOOP], state->LoopType) &&
+           set_class(state, reader, state->ReaderType);
+}
+
+static bool
+adopt_writer(StreamTransportObject *transport, PyObject *writer)
+{
+    bkpy_state *state = transport->state;
+    bkpy_attrs attrs;
+
+    return (PyObject *)Py_TYPE(writer) == state->StreamWriter &&
+           bkpy_writer_is_usual(state) &&
+           look_at_writer(state, writer, &attrs) &&
+           attrs.of[BKPY_WRITER_TRANSPORT] == (PyObject *)transport &&
+           set_class(state, writer, state->WriterType);
+}
+
+/* The argument of asyncio's StreamWriter.write(), if that is what runs. */
+static PyObject *
+find_calling_writer(bkpy_state *state)
+{
+    PyFrameObject *frame = PyEval_GetFrame();
+    PyCodeObject *code;
+    PyObject *locals;
+    PyObject *writer = NULL;
+
+    if (frame == NULL) {
+        return NULL;
+    }
+    code = PyFrame_GetCode(frame);
+    Py_DECREF(code); /* the frame keeps it */
+    if ((PyObject *)code != PyFunction_GetCode(state->original_write)) {
+        return NULL;
+    }
+    locals = PyFrame_GetLocals(frame);
+    if (locals != NULL) {
+        writer = PyObject_GetItem(locals, state->str_self);
+        Py_DECREF(locals);
+    }
+    PyErr_Clear();
+    return writer;
+}
+
+void
+bkpy_writer_adopt_caller(StreamTransportObject *transport)
+{
+    bkpy_state *state = transport->state;
+    PyObject *writer;
+
+    if (state->WriterType == NULL || transport->loop->is_debug) {
+        return;
+    }
+    writer = find_calling_writer(state);
+    if (writer != NULL) {
+        (void)adopt_writer(transport, writer);
+        Py_DECREF(writer);
+    }
+}
+
+/* --- set-up --- */
+
+static int
+add_method(bkpy_state *state, PyObject *members, const bkpy_stream_kind *kind,
+           PyObject *base)
+{
+    PyObject *original = PyObject_GetAttrString(base, kind->name);
+    PyObject *method = NULL;
+    int r = -1;
+
+    if (original != NULL) {
+        method = bkpy_stream_method_new(state, kind, original);
+        Py_DECREF(original);
+    }
+    if (method != NULL) {
+        r = PyDict_SetItemString(members, kind->name, method);
+        Py_DECREF(method);
+    }
+    return r;
+}
+
+static PyObject *
+make_members(bkpy_state *state, PyObject *base, bool is_writer)
+{
+    PyObject *members = Py_BuildValue("{s:(),s:s,s:s}", "__slots__",
+                                      "__module__", "becket._core", "__doc__",
+                                      "asyncio's, on a transport of becket's.");
+
+    for (const bkpy_stream_kind *kind = bkpy_stream_kinds;
+         kind->name != NULL && members != NULL; kind++) {
+        if (kind->is_of_writer == is_writer &&
+            add_method(state, members, kind, base) < 0) {
+            Py_CLEAR(members);
+        }
+    }
+    return members;
+}
+
+/* class name(base): __slots__ = (), and the methods. New reference. */
+static PyTypeObject *
+make_class(bkpy_state *state, PyObject *base, bool is_writer)
+{
+    PyObject *members = make_members(state, base, is_writer);
+    PyObject *cls;
+
+    if (members == NULL) {
+        return NULL;
+    }
+    cls = PyObject_CallFunction((PyObject *)&PyType_Type, "N(O)O",
+                                PyObject_GetAttrString(base, "__name__"), base,
+                                members);
+    Py_DECREF(members);
+    return (PyTypeObject *)cls;
+}
+
+/* Try out on an instance without state whether it can become one of ours, and
+ * learn how its attributes are kept. 1, 0, or -1 with an exception. */
+static int
+try_class(bkpy_state *state, PyObject *base, PyTypeObject *cls,
+          PyObject *const *names, size_t count, bkpy_attrs_layout *ret_layout)
+{
+    PyObject *obj = PyObject_CallMethod((PyObject *)&PyBaseObject_Type,
+                                        "__new__", "O", base);
+    int r;
+
+    if (obj == NULL) {
+        return -1;
+    }
+    r = set_class(state, obj, cls);
+    if (r == 1) {
+        r = bkpy_attrs_learn(obj, names, count, ret_layout) < 0 ? -1 : 1;
+        /* The finalizer of a writer would call its transport. */
+        (void)set_class(state, obj, (PyTypeObject *)state->StreamReader);
+    }
+    Py_DECREF(obj);
+    return r;
+}
+
+/* Both, or none where this Python does not exchange them. */
+static int
+try_classes(bkpy_state *state, PyTypeObject *reader, PyTypeObject *writer)
+{
+    int r = try_class(state, state->StreamReader, reader, state->reader_names,
+                      BKPY_READER_ATTRS, &state->reader_layout);
+
+    if (r == 1) {
+        r = try_class(state, state->StreamWriter, writer, state->writer_names,
+                      BKPY_WRITER_ATTRS, &state->writer_layout);
+    }
+    if (r == 1) {
+        state->ReaderType = (PyTypeObject *)Py_NewRef(reader);
+        state->WriterType = (PyTypeObject *)Py_NewRef(writer);
+    }
+    return r;
+}
+
+static int
+make_classes(PyObject *module, bkpy_state *state)
+{
+    PyTypeObject *reader = make_class(state, state->StreamReader, false);
+    PyTypeObject *writer = make_class(state, state->StreamWriter, true);
+    int r = -1;
+
+    if (reader != NULL && writer != NULL) {
+        r = try_classes(state, reader, writer);
+    }
+    if (r == 1 && (PyModule_AddType(module, reader) < 0 ||
+                   PyModule_AddType(module, writer) < 0)) {
+        r = -1;
+    }
+    Py_XDECREF(reader);
+    Py_XDECREF(writer);
+    return r < 0 ? -1 : 0;
+}
+
+static void
+collect_names(bkpy_state *state)
+{
+    PyObject *const reader_names[BKPY_READER_ATTRS] = {
+        [BKPY_READER_LIMIT] = state->str__limit,
+        [BKPY_READER_LOOP] = state->str__loop,
+        [BKPY_READER_BUFFER] = state->str__buffer,
+        [BKPY_READER_EOF] = state->str__eof,
+        [BKPY_READER_WAITER] = state->str__waiter,
+        [BKPY_READER_EXCEPTION] = state->str__exception,
+        [BKPY_READER_TRANSPORT] = state->str__transport,
+        [BKPY_READER_PAUSED] = state->str__paused,
+    };
+    PyObject *const writer_names[BKPY_WRITER_ATTRS] = {
+        [BKPY_WRITER_TRANSPORT] = state->str__transport,
+        [BKPY_WRITER_PROTOCOL] = state->str__protocol,
+        [BKPY_WRITER_READER] = state->str__reader,
+        [BKPY_WRITER_LOOP] = state->str__loop,
+        [BKPY_WRITER_COMPLETE_FUT] = state->str__complete_fut,
+    };
+
+    memcpy(state->reader_names, reader_names, sizeof(reader_names));
+    memcpy(state->writer_names, writer_names, sizeof(writer_names));
+}
+
+int
+bkpy_streams_setup(PyObject *module, bkpy_state *state)
+{
+    PyObject *streams = PyImport_ImportModule("asyncio.streams");
+    bool is_complete;
+
+    if (streams == NULL) {
+        return -1;
+    }
+    collect_names(state);
+    is_complete = find_originals(state, PyModule_GetDict(streams));
+    Py_DECREF(streams);
+    state->stream_reader_property = PyObject_GetAttr(
+        state->StreamReaderProtocol, state->str__stream_reader);
+    state->future_set_result =
+        PyObject_GetAttr((PyObject *)state->FutureType, state->str_set_result);
+    if (state->stream_reader_property == NULL ||
+        state->future_set_result == NULL) {
+        return -1;
+    }
+    return BKPY_KNOWS_STREAMS && is_complete ? make_classes(module, state) : 0;
+}
