@@ -39,6 +39,7 @@ struct bk_io {
     uint8_t _registered; /* what the poller was told */
     uint8_t _is_added;   /* the poller knows the fd */
     uint8_t _is_borrowed;   /* a watch: somebody else closes _fd */
+    uint8_t _is_sharing;    /* another one may have the other direction */
     uint8_t _is_write_owed; /* on_writable is still to come */
 };
 
@@ -53,16 +54,18 @@ struct bk_watch {
 };
 
 /* Prepare the caller's storage for this fd, which stays the caller's: it is
- * never closed here. -EINVAL, -EBADF (fd < 0, or the loop is closed).
+ * never closed here. An fd may have one watch for both directions, or one for
+ * each. -EINVAL, -EBADF (fd < 0, or the loop is closed).
  * Thread: loop. */
 BK_API int bk_watch_init(bk_watch *watch, bk_loop *loop, int fd,
                          bk_watch_cb callback);
 
 /* Watch for these events (0: for none; the fd is then withdrawn). Told to the
  * kernel at once, so its errors arrive here: -EPERM for an fd that cannot be
- * polled, -EBADF, -EEXIST if a live transport or another watch has it, -EINVAL
- * for a watch that is all zero. Withdrawing never fails otherwise. A queued
- * event of a direction no longer wanted is dropped. Thread: loop. */
+ * polled, -EBADF, -EEXIST if a live transport has it, or another watch one of
+ * these directions, -EINVAL for a watch that is all zero. Withdrawing never
+ * fails otherwise. A queued event of a direction no longer wanted is dropped.
+ * Thread: loop. */
 BK_API int bk_watch_set(bk_watch *watch, unsigned events);
 
 BK_API unsigned bk_watch_get(const bk_watch *watch);  /* Thread: loop. */

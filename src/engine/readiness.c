@@ -42,6 +42,18 @@ queue_ready(bk_loop *loop, bk_io *io, unsigned ready)
     }
 }
 
+/* The one that reads before the one that writes, as above. */
+static void
+queue_shared(struct bki_readiness *r, bk_io *io, unsigned ready)
+{
+    bk_io *mate = bki_sharing_mate(r, io);
+    bk_loop *loop = r->base.loop;
+
+    queue_ready(loop, io, ready & io->_interest & BK_READABLE);
+    queue_ready(loop, mate, ready & mate->_interest);
+    queue_ready(loop, io, ready & io->_interest & BK_WRITABLE);
+}
+
 /* False: the event is of nobody. */
 static bool
 link_event(struct bki_readiness *r, const struct bki_poller_event *event)
@@ -63,6 +75,10 @@ link_event(struct bki_readiness *r, const struct bki_poller_event *event)
         return true;
     }
     loop->stats.events++;
+    if (slot->is_shared) {
+        queue_shared(r, io, event->events);
+        return true;
+    }
     if (io->_interest == 0) {
         bki_registry_silence(io);
         return true;
@@ -77,9 +93,13 @@ static void
 link_stale(struct bki_readiness *r)
 {
     for (size_t i = 0; i < r->stale_count; i++) {
-        bk_io *io = r->slots[r->stale_fds[i]].occupant;
+        const struct bki_slot *slot = &r->slots[r->stale_fds[i]];
+        bk_io *io = slot->occupant;
 
-        if (io != NULL && io != &r->base.loop->wake) {
+        if (io != NULL && slot->is_shared) {
+            queue_shared(r, io, BK_READABLE | BK_WRITABLE);
+        }
+        else if (io != NULL && io != &r->base.loop->wake) {
             queue_ready(r->base.loop, io, io->_interest);
         }
     }
@@ -147,6 +167,15 @@ readiness_wait(struct bki_engine *engine, uint64_t timeout_ns, bool can_release)
     return 0;
 }
 
+static void
+forget_registration(bk_io *io)
+{
+    io->_interest = 0;
+    io->_registered = 0;
+    io->_is_added = 0;
+    io->_slot = -1;
+}
+
 /* The ios stay with their owners and forget what they were registered for. */
 static void
 readiness_shut(struct bki_engine *engine)
@@ -157,15 +186,14 @@ readiness_shut(struct bki_engine *engine)
         return;
     }
     for (size_t fd = 0; fd < r->slots_count; fd++) {
-        bk_io *io = r->slots[fd].occupant;
-
-        if (io != NULL) {
-            io->_interest = 0;
-            io->_registered = 0;
-            io->_is_added = 0;
-            io->_slot = -1;
+        if (r->slots[fd].occupant != NULL) {
+            forget_registration(r->slots[fd].occupant);
             r->slots[fd].occupant = NULL;
+            r->slots[fd].is_shared = false;
         }
+    }
+    while (r->sharings_count > 0) {
+        forget_registration(r->sharings[--r->sharings_count].second);
     }
     r->added_count = 0;
     r->stale_count = 0;
@@ -185,6 +213,7 @@ readiness_free(struct bki_engine *engine)
     }
     bki_sys_free(r->slots);
     bki_sys_free(r->stale_fds);
+    bki_sys_free(r->sharings);
     bki_sys_free(r->events);
     bki_sys_free(r);
 }

@@ -15,12 +15,18 @@
 
 /* One per fd number. */
 struct bki_slot {
-    bk_io *occupant; /* borrowed; NULL: nobody */
+    bk_io *occupant; /* borrowed; NULL: nobody. Its _is_added and _registered
+                      * say what the poller knows of the number */
 
     /* Counts the registrations under this number: an event of an earlier one
      * does not match. */
     uint32_t generation;
-    bool is_stale; /* the number is in stale_fds */
+    bool is_stale;  /* the number is in stale_fds */
+    bool is_shared; /* there is a second io, see sharing.c */
+};
+
+struct bki_sharing {
+    bk_io *second; /* borrowed: beside the occupant of its _slot */
 };
 
 struct bki_readiness {
@@ -30,6 +36,9 @@ struct bki_readiness {
     int *stale_fds;            /* owned: numbers whose lazy changes are due */
     size_t slots_count;        /* of both arrays */
     size_t stale_count;
+    struct bki_sharing *sharings; /* owned */
+    size_t sharings_count;
+    size_t sharings_max;             /* how many there is room for */
     size_t added_count;              /* fds that the poller knows */
     struct bki_poller_event *events; /* owned: what the last wait found */
     size_t events_count;
@@ -43,6 +52,21 @@ bki_readiness_of(const bk_io *io)
 {
     return (struct bki_readiness *)(void *)io->_loop->engine;
 }
+
+/* sharing.c: a number that two ios have, one for each direction. Both want
+ * something; the poller is told what they want together. */
+
+/* The other one under the same number, or NULL. */
+bk_io *bki_sharing_mate(const struct bki_readiness *readiness, const bk_io *io);
+
+/* Room for one more join, or -ENOMEM. */
+int bki_sharing_reserve(struct bki_readiness *readiness);
+
+/* io, which has no number, becomes the second under this one. */
+void bki_sharing_join(struct bki_readiness *readiness, bk_io *io, int fd);
+
+/* io leaves its number to the other one, if there is one (true). */
+bool bki_sharing_part(struct bki_readiness *readiness, bk_io *io);
 
 /* Want a direction as well. At once where that is due, see registry.c. On
  * failure it is not wanted. */

@@ -16,14 +16,18 @@
  * without interest. So are all of them with an external poller, which runs
  * foreign code and shall do so where CPython's loop would.
  *
- * slots[number].occupant == io if and only if io->_slot == number. Whoever
+ * io->_slot == number if and only if io is slots[number].occupant or shares the
+ * slot with it. Whoever
  * registers a number takes its slot over when the occupant has lost it: its
  * socket object says so, or the poller does, by not knowing the number any
  * more. The one that was put out then has no slot, so it gets no events and
  * says nothing to the poller about a number that is no longer its own.
  *
  * A transport or listener also takes over from a watch on the same fd, as
- * CPython's do; between two watches the first one stays.
+ * CPython's do. Watches and pipes may share a number, one for each direction,
+ * as when a terminal is read by one and written by another. A direction that
+ * both want is the one's who asked for it last, as in CPython; but between two
+ * watches the first one keeps it.
  *
  * In a forked child the poller is the parent's: it is told nothing.
  */
@@ -118,6 +122,17 @@ unqueue(bk_io *io, unsigned directions)
     }
 }
 
+/* What the ios under a number want together. */
+static unsigned
+wanted(const struct bki_readiness *r, int fd)
+{
+    const bk_io *holder = r->slots[fd].occupant;
+    const bk_io *mate = bki_sharing_mate(r, holder);
+
+    return mate == NULL ? holder->_interest
+                        : (unsigned)(holder->_interest | mate->_interest);
+}
+
 /* Give up the number without a word to the poller. */
 static void
 vacate(struct bki_readiness *r, bk_io *io)
@@ -125,22 +140,12 @@ vacate(struct bki_readiness *r, bk_io *io)
     if (io->_slot < 0) {
         return;
     }
-    assert(r->slots[io->_slot].occupant == io);
-    set_added(r, io, false);
-    r->slots[io->_slot].occupant = NULL;
-    io->_slot = -1;
-}
-
-/* Give up the number and have the poller forget it. Safe also when the fd has
- * gone and the number is another file's: whoever of ours has registered that
- * has taken the slot over, and the poller is told by nobody else. */
-static void
-drop(struct bki_readiness *r, bk_io *io)
-{
-    if (io->_is_added) {
-        (void)tell_remove(r, io->_slot);
+    if (!bki_sharing_part(r, io)) {
+        assert(r->slots[io->_slot].occupant == io);
+        set_added(r, io, false);
+        r->slots[io->_slot].occupant = NULL;
     }
-    vacate(r, io);
+    io->_slot = -1;
 }
 
 /* Want nothing any more; whatever is queued is forgotten. */
@@ -197,6 +202,102 @@ has_number(const bk_io *io)
     return !io->_is_borrowed && bki_io_fileno(io) == io->_slot;
 }
 
+/* Somebody else wants these directions of the number. */
+static void
+lose(struct bki_readiness *r, bk_io *io, unsigned directions)
+{
+    io->_interest = (uint8_t)(io->_interest & ~directions);
+    unqueue(io, directions);
+    if (io->_interest == 0) {
+        vacate(r, io);
+    }
+}
+
+/* Whether io may not take what it wants from the other one. */
+static bool
+is_refused(const bk_io *io, const bk_io *other)
+{
+    return io->_is_borrowed && other->_is_borrowed &&
+           (io->_interest & other->_interest) != 0;
+}
+
+/* Those under the number whose file has gone leave it, as far as they can be
+ * asked. */
+static void
+expel_lost(struct bki_readiness *r, int fd)
+{
+    bk_io *io = r->slots[fd].occupant;
+    bk_io *mate = bki_sharing_mate(r, io);
+
+    if (mate != NULL && !mate->_is_borrowed && !has_number(mate)) {
+        forget_interest(mate);
+        vacate(r, mate);
+    }
+    if (!io->_is_borrowed && !has_number(io)) {
+        forget_interest(io);
+        vacate(r, io);
+    }
+}
+
+/* Those under the number give up what io wants of it. */
+static void
+take_directions(struct bki_readiness *r, const bk_io *io, int fd)
+{
+    bk_io *holder = r->slots[fd].occupant;
+    bk_io *mate = bki_sharing_mate(r, holder);
+
+    lose(r, holder, io->_interest);
+    if (mate != NULL) {
+        lose(r, mate, io->_interest);
+    }
+}
+
+/* The number becomes that of an io which has none, alone or beside the one
+ * that is there. The poller has been told. */
+static void
+settle(struct bki_readiness *r, bk_io *io, int fd)
+{
+    unsigned events;
+
+    if (r->slots[fd].occupant != NULL) {
+        bki_sharing_join(r, io, fd);
+    }
+    else {
+        r->slots[fd].occupant = io;
+        io->_slot = fd;
+    }
+    events = wanted(r, fd);
+    set_added(r, r->slots[fd].occupant, true);
+    r->slots[fd].occupant->_registered = (uint8_t)events;
+}
+
+/* Register beside who is there. -ENOENT: the poller does not know the number,
+ * so the file of who is there has gone. */
+static int
+share(struct bki_readiness *r, bk_io *io, int fd)
+{
+    bk_io *holder = r->slots[fd].occupant;
+    bk_io *mate = bki_sharing_mate(r, holder);
+    bool is_refusal =
+        is_refused(io, holder) || (mate != NULL && is_refused(io, mate));
+    unsigned events = wanted(r, fd);
+    int e = bki_sharing_reserve(r);
+
+    if (e == 0) {
+        e = tell_modify(r, fd, is_refusal ? events : events | io->_interest,
+                        r->slots[fd].generation);
+    }
+    if (e < 0) {
+        return e;
+    }
+    if (is_refusal) {
+        return -EEXIST;
+    }
+    take_directions(r, io, fd);
+    settle(r, io, fd);
+    return 0;
+}
+
 /* The first registration under this number, with the interest that the io
  * has. */
 static int
@@ -209,9 +310,18 @@ enroll(struct bki_readiness *r, bk_io *io, int fd)
     if (e < 0) {
         return e;
     }
+    if (r->slots[fd].occupant != NULL) {
+        expel_lost(r, fd);
+    }
     occupant = r->slots[fd].occupant;
     assert(occupant != io);
-    if (occupant != NULL && has_number(occupant)) {
+    if (occupant != NULL && occupant->_is_sharing && io->_is_sharing) {
+        e = share(r, io, fd);
+        if (e != -ENOENT) {
+            return e;
+        }
+    }
+    else if (occupant != NULL && !occupant->_is_borrowed) {
         return -EEXIST;
     }
     generation = r->slots[fd].generation + 1;
@@ -224,65 +334,115 @@ enroll(struct bki_readiness *r, bk_io *io, int fd)
     if (e < 0) {
         return e;
     }
-    if (r->slots[fd].occupant != NULL) {
-        forget_interest(r->slots[fd].occupant);
-        vacate(r, r->slots[fd].occupant);
+    while ((occupant = r->slots[fd].occupant) != NULL) {
+        forget_interest(occupant);
+        vacate(r, occupant);
     }
-    r->slots[fd].occupant = io;
     r->slots[fd].generation = generation;
-    io->_slot = fd;
-    set_added(r, io, true);
-    io->_registered = io->_interest;
+    settle(r, io, fd);
     return 0;
 }
 
-/* Register again under the number that the io has: it was taken out, or the
- * poller no longer knows it, since the fd was closed and the number is another
- * file's. What is queued is then about the old one. */
+/* Register again a number that was taken out, or that the poller no longer
+ * knows, since the fd was closed and the number is another file's. What is
+ * queued is then about the old one. */
 static int
-enroll_again(struct bki_readiness *r, bk_io *io)
+enroll_again(struct bki_readiness *r, int fd)
 {
-    struct bki_slot *slot = &r->slots[io->_slot];
+    struct bki_slot *slot = &r->slots[fd];
+    bk_io *mate = bki_sharing_mate(r, slot->occupant);
+    unsigned events = wanted(r, fd);
     int e;
 
-    set_added(r, io, false);
-    unqueue(io, BK_READABLE | BK_WRITABLE);
-    e = tell_add(r, io->_slot, io->_interest, slot->generation + 1);
+    set_added(r, slot->occupant, false);
+    unqueue(slot->occupant, BK_READABLE | BK_WRITABLE);
+    if (mate != NULL) {
+        unqueue(mate, BK_READABLE | BK_WRITABLE);
+    }
+    e = tell_add(r, fd, events, slot->generation + 1);
     if (e < 0) {
         return e;
     }
     slot->generation++;
-    set_added(r, io, true);
-    io->_registered = io->_interest;
+    set_added(r, slot->occupant, true);
+    slot->occupant->_registered = (uint8_t)events;
     return 0;
 }
 
-/* Tell the poller the interest of an io that has a slot. */
+/* Tell the poller what is wanted under a number. */
 static int
-update(struct bki_readiness *r, bk_io *io)
+update(struct bki_readiness *r, int fd)
 {
+    bk_io *holder = r->slots[fd].occupant;
+    unsigned events = wanted(r, fd);
     int e;
 
-    assert(io->_slot >= 0);
-    if (io->_interest == 0 && !r->poller->ops->can_watch_nothing) {
-        if (io->_is_added) {
-            (void)tell_remove(r, io->_slot);
-            set_added(r, io, false);
+    if (events == 0 && !r->poller->ops->can_watch_nothing) {
+        if (holder->_is_added) {
+            (void)tell_remove(r, fd);
+            set_added(r, holder, false);
         }
         return 0;
     }
-    if (!io->_is_added) {
-        return io->_interest != 0 ? enroll_again(r, io) : 0;
+    if (!holder->_is_added) {
+        return events != 0 ? enroll_again(r, fd) : 0;
     }
-    e = tell_modify(r, io->_slot, io->_interest,
-                    r->slots[io->_slot].generation);
+    e = tell_modify(r, fd, events, r->slots[fd].generation);
     if (e == -ENOENT) {
-        return enroll_again(r, io);
+        return enroll_again(r, fd);
     }
     if (e == 0) {
-        io->_registered = io->_interest;
+        holder->_registered = (uint8_t)events;
     }
     return e;
+}
+
+static void
+mark_stale(struct bki_readiness *r, int fd)
+{
+    struct bki_slot *slot = &r->slots[fd];
+
+    if (slot->is_stale) {
+        return;
+    }
+    assert(r->stale_count < r->slots_count);
+    slot->is_stale = true;
+    r->stale_fds[r->stale_count++] = fd;
+}
+
+/* Who has shared the number has left it. */
+static void
+update_left(struct bki_readiness *r, bk_io *io)
+{
+    int fd = io->_slot;
+    int e = update(r, fd);
+
+    if (e < 0 && (!io->_is_added || e == -EBADF)) {
+        vacate(r, io);
+        forget_interest(io);
+    }
+    else if (e < 0) {
+        mark_stale(r, fd);
+    }
+}
+
+/* Give up the number and have the poller forget it. Safe also when the fd has
+ * gone and the number is another file's: whoever of ours has registered that
+ * has taken the slot over, and the poller is told by nobody else. */
+static void
+drop(struct bki_readiness *r, bk_io *io)
+{
+    bk_io *mate = bki_sharing_mate(r, io);
+
+    if (mate != NULL) {
+        vacate(r, io);
+        update_left(r, mate);
+        return;
+    }
+    if (io->_is_added) {
+        (void)tell_remove(r, io->_slot);
+    }
+    vacate(r, io);
 }
 
 /* Tell the poller at once about an io whose number somebody else may have
@@ -290,6 +450,7 @@ update(struct bki_readiness *r, bk_io *io)
 static int
 update_now(struct bki_readiness *r, bk_io *io, int fd)
 {
+    bk_io *mate;
     int e;
 
     if (io->_slot >= 0 && io->_slot != fd) {
@@ -301,24 +462,18 @@ update_now(struct bki_readiness *r, bk_io *io, int fd)
     if (io->_slot < 0) {
         return enroll(r, io, fd);
     }
-    e = update(r, io);
-    if (e < 0 && (!io->_is_added || e == -EBADF)) {
+    mate = bki_sharing_mate(r, io);
+    if (mate != NULL && is_refused(io, mate)) {
+        return -EEXIST;
+    }
+    if (mate != NULL) {
+        lose(r, mate, io->_interest);
+    }
+    e = update(r, fd);
+    if (e < 0 && (!r->slots[fd].occupant->_is_added || e == -EBADF)) {
         drop(r, io);
     }
     return e;
-}
-
-static void
-mark_stale(struct bki_readiness *r, bk_io *io)
-{
-    struct bki_slot *slot = &r->slots[io->_slot];
-
-    if (slot->is_stale) {
-        return;
-    }
-    assert(r->stale_count < r->slots_count);
-    slot->is_stale = true;
-    r->stale_fds[r->stale_count++] = io->_slot;
 }
 
 int
@@ -339,7 +494,7 @@ bki_registry_want(bk_io *io, unsigned direction)
         e = update_now(r, io, bki_io_fileno(io));
     }
     else {
-        mark_stale(r, io);
+        mark_stale(r, io->_slot);
     }
     if (e < 0) {
         io->_interest = io->_slot < 0 ? 0 : before;
@@ -363,7 +518,7 @@ unwant_now(struct bki_readiness *r, bk_io *io)
         forget_interest(io);
     }
     else if (e < 0) {
-        mark_stale(r, io);
+        mark_stale(r, io->_slot);
     }
 }
 
@@ -384,7 +539,7 @@ bki_registry_unwant(bk_io *io, unsigned direction)
         unwant_now(r, io);
     }
     else {
-        mark_stale(r, io);
+        mark_stale(r, io->_slot);
     }
 }
 
@@ -430,7 +585,7 @@ apply_one(struct bki_readiness *r, bk_io *io)
         forget_interest(io);
         return 0;
     }
-    return io->_interest == io->_registered ? 0 : update(r, io);
+    return wanted(r, io->_slot) == io->_registered ? 0 : update(r, io->_slot);
 }
 
 bool
@@ -479,18 +634,21 @@ bki_registry_rebuild(struct bki_readiness *r)
             continue;
         }
         set_added(r, io, false);
-        if (!io->_is_borrowed && !has_number(io)) {
+        while (io != NULL && !io->_is_borrowed && !has_number(io)) {
             vacate(r, io);
             forget_interest(io);
+            io = r->slots[fd].occupant;
+        }
+        if (io == NULL) {
             continue;
         }
-        e = update(r, io);
+        e = update(r, (int)fd);
         if (e == -EBADF && io->_is_borrowed) {
             vacate(r, io);
             forget_interest(io);
         }
         else if (e < 0) {
-            mark_stale(r, io);
+            mark_stale(r, (int)fd);
         }
     }
 }

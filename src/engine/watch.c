@@ -33,6 +33,7 @@ bk_watch_init(bk_watch *watch, bk_loop *loop, int fd, bk_watch_cb callback)
     bki_io_init(&watch->_io, loop, &watch_ops);
     watch->_io._fd = fd;
     watch->_io._is_borrowed = 1;
+    watch->_io._is_sharing = 1;
     watch->_callback = callback;
     return 0;
 }
