@@ -123,6 +123,7 @@ struct bk_transport {
     uint8_t _is_buffer_lent;  /* the receive goes to get_buffer()'s buffer */
     uint8_t _is_eof_asked;    /* write_eof */
     uint8_t _is_blocked;      /* the kernel takes no more for now */
+    uint8_t _is_waiting;      /* the engine was told to say when it does */
     uint8_t _is_blocked_told; /* write_blocked was called last */
     uint8_t _is_flushing;     /* in the loop's list of streams to flush */
     uint8_t _is_flush_asked;  /* flushing is to be called first */

@@ -206,6 +206,7 @@ static void
 mark_lost(bk_transport *t, int error)
 {
     bki_stream_read_stop(t);
+    t->_is_waiting = false;
     t->_io._loop->engine->ops->write_stop(&t->_io);
     t->_state = BKI_STREAM_LOST;
     t->_is_flush_asked = false;

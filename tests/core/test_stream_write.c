@@ -475,12 +475,12 @@ END_TEST
 
 START_TEST(more_pieces_than_one_sendmsg_takes)
 {
-    char text[3000];
+    char text[9000];
 
     begin(_i);
     bk_transport_cork(stream());
-    for (size_t i = 0; i < sizeof(text); i++) {
-        lend(big_data + i, 1);
+    for (size_t i = 0; i < sizeof(text); i += 3) {
+        lend(big_data + i, 3);
     }
     expect_peer_gets_nothing();
     bk_transport_uncork(stream());
@@ -488,6 +488,32 @@ START_TEST(more_pieces_than_one_sendmsg_takes)
     ck_assert_uint_eq(recv_all(stream_fds[1], text, sizeof(text)),
                       sizeof(text));
     ck_assert(is_pattern(text, sizeof(text), 0));
+    end();
+}
+END_TEST
+
+/* Around the size up to which pieces are joined before they are sent. */
+START_TEST(pieces_of_any_size_arrive_in_order)
+{
+    size_t sent = 0;
+
+    begin(_i);
+    for (size_t len = 2040; len < 2056; len++) {
+        size_t first = len - 2040;
+
+        bk_transport_cork(stream());
+        if (first > 0) {
+            lend(big_data + sent, first);
+        }
+        lend(big_data + sent + first, 1024);
+        ck_assert_int_eq(bk_transport_write(stream(),
+                                            big_data + sent + first + 1024,
+                                            len - first - 1024),
+                         0);
+        bk_transport_uncork(stream());
+        drain_peer(sent, len);
+        sent += len;
+    }
     end();
 }
 END_TEST
@@ -674,6 +700,7 @@ add_pieces(Suite *suite)
     ADD(pieces, release_callbacks_may_write_anything_in_close);
     ADD(pieces, release_callback_may_write_in_write_eof);
     ADD(pieces, more_pieces_than_one_sendmsg_takes);
+    ADD(pieces, pieces_of_any_size_arrive_in_order);
     ADD(pieces, cork_nests_and_checks_the_marks_at_the_end);
     ADD(pieces, slices_are_one_write);
     ADD(pieces, large_write_follows_what_the_callback_has_queued);

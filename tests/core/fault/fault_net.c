@@ -675,6 +675,49 @@ START_TEST(test_calls_per_message)
 END_TEST
 
 static void
+lend_header_and_body(void *arg)
+{
+    (void)arg;
+    ck_assert_int_eq(bk_transport_write_lent(&recorder.transport, "header ", 7,
+                                             count_release, NULL),
+                     0);
+    ck_assert_int_eq(bk_transport_write_lent(&recorder.transport, "body", 4,
+                                             count_release, NULL),
+                     0);
+}
+
+/* Small pieces are joined: the longer way of sendmsg costs more than the
+ * copy. */
+START_TEST(test_header_and_body_are_one_send)
+{
+    char buf[11];
+
+    released = 0;
+    begin_stream();
+    bki_fault_arm(BKI_SYS_ANY, UINT32_MAX, 0);
+    ck_assert_int_eq(bk_loop_call_soon(loop, lend_header_and_body, NULL, NULL),
+                     0);
+    RUN_UNTIL(loop, released == 2);
+    ck_assert_uint_eq(recv_all(fds[1], buf, sizeof(buf)), sizeof(buf));
+    ck_assert_mem_eq(buf, "header body", sizeof(buf));
+    ck_assert_uint_eq(bki_fault_count(BKI_SYS_SEND), 1);
+    ck_assert_uint_eq(bki_fault_count(BKI_SYS_SENDMSG), 0);
+    (void)bki_fault_disarm();
+
+    /* A part of both is taken. */
+    bki_fault_arm(BKI_SYS_ANY, UINT32_MAX, 0);
+    bki_fault_limit(BKI_SYS_SEND, 9);
+    ck_assert_int_eq(bk_loop_call_soon(loop, lend_header_and_body, NULL, NULL),
+                     0);
+    RUN_UNTIL(loop, released == 4);
+    (void)bki_fault_disarm();
+    ck_assert_uint_eq(recv_all(fds[1], buf, sizeof(buf)), sizeof(buf));
+    ck_assert_mem_eq(buf, "header body", sizeof(buf));
+    end_stream();
+}
+END_TEST
+
+static void
 add_tests(TCase *tcase)
 {
     tcase_add_loop_test(tcase, test_every_call_once, 0,
@@ -696,6 +739,7 @@ add_tests(TCase *tcase)
     tcase_add_test(tcase, test_failing_shutdown_and_close_are_nobodys);
     tcase_add_test(tcase, test_water_marks_are_exact);
     tcase_add_test(tcase, test_calls_per_message);
+    tcase_add_test(tcase, test_header_and_body_are_one_send);
 }
 
 #endif
