@@ -190,6 +190,22 @@ bkpy_bytearray_trim(PyObject *bytearray, Py_ssize_t size)
     PyByteArray_AS_STRING(bytearray)[size] = '\0';
 }
 
+/* Make bytes to which we have the only reference hold so many others, not more
+ * than they did. The caller fills them. */
+static inline void
+bkpy_bytes_renew(PyObject *bytes, Py_ssize_t size)
+{
+    assert(PyBytes_CheckExact(bytes));
+    assert(Py_REFCNT(bytes) == 1);
+    assert(size <= PyBytes_GET_SIZE(bytes));
+    Py_SET_SIZE(bytes, size);
+    PyBytes_AS_STRING(bytes)[size] = '\0';
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    ((PyBytesObject *)bytes)->ob_shash = -1; /* not known */
+#pragma GCC diagnostic pop
+}
+
 /* --- what differs between versions of asyncio --- */
 
 /* Handle.get_context(). */

@@ -220,6 +220,7 @@ release(LoopObject *self)
     self->is_executor_shut = true;
     release_handles(self);
     r = bk_loop_close(self->core);
+    Py_CLEAR(self->spare_bytes);
     bkpy_watches_close(self);
     while (self->anchors.next != &self->anchors) {
         bkpy_anchor_drop(self->anchors.next);

@@ -17,6 +17,7 @@
 
 #include "log.h"
 #include "socket.h"
+#include "spare.h"
 
 BKPY_SHOWN_CALLBACK(read_ready, "_read_ready");
 BKPY_SHOWN_CALLBACK(write_ready, "_write_ready");
@@ -63,7 +64,6 @@ bkpy_stream_deliver(StreamTransportObject *self, PyObject *data)
     PyObject *result =
         bkpy_stream_call_protocol(self, self->state->str_data_received, data);
 
-    Py_DECREF(data);
     if (result == NULL) {
         bkpy_stream_fail(self,
                          "Fatal error: protocol.data_received() call failed.");
@@ -242,14 +242,16 @@ on_buffer_unused(bk_transport *Py_UNUSED(t), void *op)
 
 /* --- what was received --- */
 
+/* The loop runs, and so lives until this has returned. */
 static void
 receive(StreamTransportObject *self, const void *data, size_t len)
 {
+    LoopObject *loop = self->loop;
     PyObject *bytes;
     bkpy_scope scope;
 
     enter(self, &scope, self->context);
-    bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)len);
+    bytes = bkpy_spare_new(loop, data, len);
     if (bytes != NULL) {
         bkpy_stream_deliver(self, bytes);
     }
@@ -257,6 +259,9 @@ receive(StreamTransportObject *self, const void *data, size_t len)
         bkpy_stream_fail(self, "Fatal read error on socket transport");
     }
     leave(self, &scope, &read_ready);
+    if (bytes != NULL) {
+        bkpy_spare_drop(loop, bytes); /* what wrote it has sent it by now */
+    }
 }
 
 static void
@@ -300,6 +305,7 @@ deliver_landing(StreamTransportObject *self, size_t len)
         return;
     }
     bkpy_stream_deliver(self, bytes);
+    Py_DECREF(bytes);
 }
 
 /* get_buffer may have changed the protocol, so what the landing is decides. */

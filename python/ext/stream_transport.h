@@ -171,8 +171,8 @@ extern const bk_protocol bkpy_stream_reader;
 PyObject *bkpy_stream_call_protocol(StreamTransportObject *self, PyObject *name,
                                     PyObject *arg);
 
-/* data_received(data) or eof_received() of the protocol by a call; the data's
- * reference is stolen. Inside the scope; true to keep open after the end. */
+/* data_received(data) or eof_received() of the protocol by a call. Inside the
+ * scope; true to keep open after the end. */
 void bkpy_stream_deliver(StreamTransportObject *self, PyObject *data);
 bool bkpy_stream_call_eof(StreamTransportObject *self);
 

@@ -1,0 +1,25 @@
+/* spare.h -- a bytes object that nobody needs any more, for the next receive.
+ *
+ * SPDX-License-Identifier: MIT
+ *
+ * Most of what is received is looked at in data_received() and dropped, or
+ * written to another transport and gone when that has been flushed. The next
+ * one of about the same size then takes its place without malloc and free,
+ * which beyond the small sizes that CPython allocates itself cost as much as
+ * the call of data_received().
+ *
+ * Nobody can tell: the object is one to which there is no other reference.
+ */
+#ifndef BKPY_SPARE_H
+#define BKPY_SPARE_H
+
+#include "loop.h"
+
+/* Bytes with a copy of what is in data. New reference, or NULL with an
+ * exception. */
+PyObject *bkpy_spare_new(LoopObject *loop, const void *data, size_t len);
+
+/* Give up a reference to exact bytes; kept if it was the last. */
+void bkpy_spare_drop(LoopObject *loop, PyObject *bytes);
+
+#endif
