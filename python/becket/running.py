@@ -82,11 +82,14 @@ class RunningMixin(AsyncgensMixin, DebugMixin, ExecutorMixin, SignalsMixin):
         if self.get_debug():
             logger.debug("Close %r", self)
         self._close_wakeup()
+        # asyncio's order, which an executor or a selector of the user's sees.
         try:
-            self._close_core()
-        finally:
             self._abandon_executor()
-            self._close_signals()
+        finally:
+            try:
+                self._close_core()
+            finally:
+                self._close_signals()
 
     def _run_as_current(self) -> None:
         asyncio._set_running_loop(self)

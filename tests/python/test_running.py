@@ -2,7 +2,10 @@
 """run_forever, run_until_complete, stop, close, and what they refuse."""
 
 import asyncio
+import concurrent.futures
 import gc
+import selectors
+import signal
 import socket
 import threading
 import time
@@ -11,7 +14,7 @@ import weakref
 import pytest
 
 from support.leaks import join_all, spawn
-from support.loops import PY313, turn
+from support.loops import PY313, loop_class, turn
 
 row = pytest.mark.row
 
@@ -25,6 +28,8 @@ def test_is_an_abstract_event_loop(loop):
 @pytest.mark.becket_only("CPython's loop is a BaseEventLoop")
 def test_is_not_a_base_event_loop(loop):
     assert not isinstance(loop, asyncio.BaseEventLoop)
+    asyncio.set_event_loop(loop)
+    asyncio.set_event_loop(None)
 
 
 @row("P1A-008")
@@ -33,7 +38,29 @@ def test_run_forever_returns_on_stop(loop):
     assert loop.run_forever() is None
 
 
-@row("P1A-009", "P4A-003", "P4A-015")
+@row("P1A-008")
+def test_run_forever_goes_on_until_stop(loop):
+    """Also with nothing left to do."""
+    ran = []
+
+    def again(count):
+        ran.append(count)
+        if count:
+            loop.call_soon(again, count - 1)
+
+    loop.call_soon(again, 20)
+    guard = loop.call_later(10, loop.stop)
+    thread = threading.Timer(0.05, loop.call_soon_threadsafe, [loop.stop])
+    thread.start()
+    started = time.monotonic()
+    loop.run_forever()
+    assert 0.03 < time.monotonic() - started < 5
+    guard.cancel()
+    join_all([thread])
+    assert ran == list(range(20, -1, -1))
+
+
+@row("P1A-009", "P4A-003", "P4A-015", "P1A-018")
 def test_stop_before_run_makes_one_pass(loop):
     left, right = socket.socketpair()
     ran = []
@@ -228,6 +255,20 @@ def test_running_loop_is_reset_after_an_exception(loop):
     assert not loop.is_running()
 
 
+@row("P4A-019")
+def test_run_until_complete_leaves_a_pending_task_quietly(loop, errors):
+    """A run that was stopped has said so; the task's end says nothing."""
+
+    async def wait():
+        loop.call_soon(loop.stop)
+        await loop.create_future()
+
+    with pytest.raises(RuntimeError, match="^Event loop stopped before"):
+        loop.run_until_complete(wait())
+    gc.collect()
+    assert errors == []
+
+
 @row("P4A-020")
 def test_running_twice_is_refused(loop):
     async def nested():
@@ -261,6 +302,13 @@ def test_running_another_loop_inside_is_refused(new_loop):
     outer.run_until_complete(nested())
     # The inner loop is as good as new.
     assert inner.run_until_complete(asyncio.sleep(0, 5)) == 5
+    inner.close()
+
+    async def closed():
+        with pytest.raises(RuntimeError, match=CLOSED):
+            inner.run_forever()
+
+    outer.run_until_complete(closed())
 
 
 @row("P4A-021")
@@ -336,7 +384,31 @@ def test_close_drops_pending_callbacks(loop):
 CLOSED = "Event loop is closed"
 
 
-@row("P1A-025", "P4D-004", "P4A-031")
+@row("P4A-028")
+def test_order_of_close(backend):
+    """First the executor, then the selector, the signal handlers last."""
+    order = []
+
+    class Executor(concurrent.futures.ThreadPoolExecutor):
+        def shutdown(self, wait=True, **kwargs):
+            order.append(("executor", wait))
+            super().shutdown(wait, **kwargs)
+
+    class Selector(selectors.SelectSelector):
+        def close(self):
+            handler = signal.getsignal(signal.SIGUSR1)
+            order.append(("selector", handler is signal.SIG_DFL))
+            super().close()
+
+    loop = loop_class(backend)(Selector())
+    loop.set_default_executor(Executor(1))
+    loop.add_signal_handler(signal.SIGUSR1, print)
+    loop.close()
+    assert order == [("executor", False), ("selector", False)]
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+
+@row("P1A-025", "P4D-004", "P4A-031", "P1A-197")
 @pytest.mark.parametrize(
     "call",
     [
@@ -531,7 +603,7 @@ def test_subclass_of_the_loop(backend, errors):
         loop.close()
 
 
-@row("P4A-033")
+@row("P4A-033", "P1A-221")
 def test_attributes_can_be_replaced_on_the_instance(loop):
     seen = []
     original = loop.call_exception_handler
