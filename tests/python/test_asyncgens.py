@@ -52,6 +52,25 @@ def test_shutdown_asyncgens_without_generators(loop):
     assert loop.run_until_complete(loop.shutdown_asyncgens()) is None
 
 
+@row("P4C-004")
+def test_cancelled_generators_are_not_reported(loop, errors):
+    kept = []
+
+    async def cancelled():
+        try:
+            yield 1
+        finally:
+            raise asyncio.CancelledError
+
+    async def use():
+        kept.append(cancelled())
+        await anext(kept[0])
+
+    loop.run_until_complete(use())
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    assert errors == []
+
+
 @row("P1A-027", "P4C-003")
 def test_iterating_after_the_shutdown_warns(loop):
     source = Generator()

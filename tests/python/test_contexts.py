@@ -299,6 +299,7 @@ async def test_accepted_connections_do_not_share_a_context(loop):
     ]
 
 
+@row("P2A-005")
 def test_signal_handlers_keep_their_context(loop):
     import os
     import signal
@@ -307,13 +308,34 @@ def test_signal_handlers_keep_their_context(loop):
 
     def handler():
         seen.append(variable.get())
+        variable.set(f"call {len(seen)}")
         loop.stop()
 
     in_new_context("signal", loop.add_signal_handler, signal.SIGUSR1, handler)
-    loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
-    loop.run_forever()
+    for _ in range(2):
+        loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+        loop.run_forever()
     loop.remove_signal_handler(signal.SIGUSR1)
-    assert seen == ["signal"]
+    assert seen == ["signal", "call 1"]
+
+
+@pytest.mark.since(3, 12)
+@row("P2A-051")
+@pytest.mark.parametrize("key", ["task", "future", "handle"])
+def test_exception_handler_runs_in_the_context_of_what_is_named(loop, key):
+    """Of the first of these that has a context."""
+    seen = []
+
+    class Thing:
+        def get_context(self):
+            return context
+
+    context = contextvars.copy_context()
+    context.run(variable.set, "of the thing")
+    loop.set_exception_handler(lambda *_: seen.append(variable.get()))
+    loop.call_exception_handler({"message": "m", key: Thing()})
+    loop.call_exception_handler({"message": "m", key: object()})
+    assert seen == ["of the thing", "default"]
 
 
 @pytest.mark.since(3, 12)

@@ -58,6 +58,20 @@ async def test_transport_and_protocol(loop, server):
 
 
 @row("P1A-069")
+async def test_the_loop_goes_on_while_connecting(loop):
+    ran = []
+    with silent_address() as address:
+        task = asyncio.create_task(loop.create_connection(Recorder, *address))
+        loop.call_later(0.01, ran.append, "timer")
+        while not ran:
+            await asyncio.sleep(0.001)
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+@row("P1A-069")
 def test_it_is_a_coroutine(loop):
     coroutine = loop.create_connection(Recorder, "127.0.0.1", 1)
     assert asyncio.iscoroutine(coroutine)
@@ -330,7 +344,26 @@ async def test_a_literal_is_not_looked_up(loop, server):
     for given in (port, str(port), str(port).encode()):
         transport, _ = await loop.create_connection(Recorder, host, given)
         await finish(transport)
+    for proto in (0, socket.IPPROTO_TCP):
+        transport, _ = await loop.create_connection(
+            Recorder, host.encode(), port, proto=proto
+        )
+        await finish(transport)
     del loop.getaddrinfo
+
+
+@row("P4C-009")
+async def test_a_literal_for_another_protocol_is_looked_up(loop):
+    async def resolve(*args, **kwargs):
+        asked.append((args, kwargs["proto"]))
+        raise socket.gaierror(-2, "not known")
+
+    asked = []
+    loop.getaddrinfo = resolve
+    with pytest.raises(socket.gaierror):
+        await loop.create_connection(Recorder, "127.0.0.1", 80, proto=99)
+    del loop.getaddrinfo
+    assert asked == [(("127.0.0.1", 80), 99)]
 
 
 async def test_empty_answer_of_the_lookup(loop):
@@ -418,6 +451,22 @@ async def test_socket_excludes_host_and_port(loop, args):
             match="^host/port and sock can not be specified at the same time",
         ):
             await loop.create_connection(Recorder, sock=sock, **args)
+
+
+@row("P1A-088")
+async def test_what_is_passed_over_with_a_socket(loop):
+    ours, peer = tcp_pair()
+    transport, protocol = await loop.create_connection(
+        Recorder,
+        sock=ours,
+        family=socket.AF_INET6,
+        proto=socket.IPPROTO_UDP,
+        flags=socket.AI_NUMERICHOST,
+        local_addr=("192.0.2.1", 1),
+    )
+    peer.send(b"works")
+    assert await protocol.received(5) == b"works"
+    await finish(transport, peer)
 
 
 @row("P1A-088")

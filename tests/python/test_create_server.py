@@ -2,7 +2,9 @@
 """create_server: which sockets it makes, and connect_accepted_socket."""
 
 import asyncio
+import errno
 import socket
+import sys
 
 import pytest
 
@@ -64,7 +66,7 @@ async def test_closed_server_refuses(loop):
         socket.create_connection(address, 10)
 
 
-@row("P1A-122", "P1A-135")
+@row("P1A-122", "P1A-135", "P4C-010")
 async def test_sequence_of_hosts(loop):
     hosts = ["127.0.0.1", "127.0.0.2", "127.0.0.1"]
     server = await loop.create_server(Recorder, hosts, 0)
@@ -111,6 +113,18 @@ async def test_family(loop):
         await loop.create_server(
             Recorder, "127.0.0.1", 0, family=socket.AF_INET6
         )
+
+
+@row("P4C-009")
+async def test_a_literal_is_not_looked_up(loop):
+    async def resolve(host, port, **kwargs):
+        raise AssertionError("looked up")
+
+    loop.getaddrinfo = resolve
+    for port in (0, "0", b"0", None):
+        server = await loop.create_server(Recorder, "127.0.0.1", port)
+        await close(server)
+    del loop.getaddrinfo
 
 
 @row("P1A-125", "P4A-033")
@@ -221,6 +235,38 @@ async def test_nothing_given(loop):
         await loop.create_server(Recorder)
 
 
+@row("P1A-128", "P4D-015")
+async def test_backlog_bounds_what_one_turn_accepts(loop):
+    sock = listener()
+    clients = [
+        socket.create_connection(sock.getsockname(), 10) for _ in range(10)
+    ]
+    counts, transports = [0], []
+
+    class Counting(asyncio.Protocol):
+        def __init__(self):
+            counts[-1] += 1
+
+        def connection_made(self, transport):
+            transports.append(transport)
+
+    server = await loop.create_server(Counting, sock=sock, backlog=3)
+    for _ in range(100):
+        await asyncio.sleep(0)
+        if sum(counts) == len(clients):
+            break
+        counts.append(0)
+    # asyncio accepts one more from 3.14 on.
+    assert 2 <= max(counts) <= 4
+    assert sum(counts) == len(clients)
+    await until(lambda: len(transports) == len(clients))
+    for transport in transports:
+        transport.abort()
+    await close(server)
+    for client in clients:
+        client.close()
+
+
 @row("P1A-129")
 @pytest.mark.parametrize("wrong", [True, False])
 async def test_tls_of_a_wrong_type(loop, wrong):
@@ -278,7 +324,7 @@ async def test_reuse_port(loop):
             await loop.create_server(Recorder, *address)
 
 
-@row("P2A-041")
+@row("P2A-041", "P2H-011")
 @pytest.mark.since(3, 13)
 async def test_keep_alive(loop):
     async with served(loop, Recorder, keep_alive=True) as (server, _):
@@ -304,6 +350,23 @@ async def test_no_address_of_this_machine(loop):
         OSError, match="^could not bind on any address out of "
     ):
         await loop.create_server(Recorder, "192.0.2.1", 0)
+
+
+@row("P4C-010")
+@pytest.mark.before(3, 13)
+@pytest.mark.skipif(
+    sys.version_info >= (3, 12, 2) or (3, 11, 8) <= sys.version_info < (3, 12),
+    reason="later releases pass such an address over",
+)
+async def test_an_address_that_is_not_there_is_an_error(loop):
+    for hosts in ("192.0.2.1", ["127.0.0.1", "192.0.2.1"]):
+        with pytest.raises(
+            OSError,
+            match="error while attempting to bind on address"
+            r" \('192.0.2.1', 0\): cannot assign requested address",
+        ) as caught:
+            await loop.create_server(Recorder, hosts, 0)
+        assert caught.value.errno == errno.EADDRNOTAVAIL
 
 
 @row("P4C-010")

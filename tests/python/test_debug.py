@@ -12,7 +12,7 @@ import warnings
 import pytest
 
 from support.leaks import join_all, spawn
-from support.loops import turn
+from support.loops import make_loop, turn
 from support.net import connected, peer_recv, served, spin, until
 from support.procs import check, run_code
 from support.protocols import Recorder
@@ -73,7 +73,7 @@ def test_default_of_debug(backend, variables, options, expected):
     assert done.stdout.strip() == expected
 
 
-@row("P1A-223")
+@row("P1A-223", "P4B-001")
 @pytest.mark.one_poller
 def test_ignored_environment(backend):
     code = f"import sys; sys.path[:0] = {sys.path!r}\n" + "\n".join(
@@ -245,9 +245,11 @@ async def test_slow_protocol_method(loop, log):
         await spin()
         loop.slow_callback_duration = 10.0
         loop.set_debug(False)
-    (text,) = messages(log, logging.WARNING)
+    # On a busy machine something else may have been slow as well.
+    texts = messages(log, logging.WARNING)
+    (text,) = [text for text in texts if "Transport" in text]
     assert text.startswith("Executing <Handle ")
-    assert "Transport" in text and " took 0.0" in text
+    assert " took 0." in text
 
 
 @row("P4B-005")
@@ -379,7 +381,7 @@ def test_tasks_and_futures_have_their_origin(debug):
     debug.run_until_complete(task)
 
 
-@row("P4B-017")
+@row("P4B-017", "P1A-224")
 def test_coroutine_origin_tracking(loop):
     seen = []
 
@@ -571,3 +573,49 @@ def test_debug_mode_does_not_keep_handles_alive(debug):
     del handle
     gc.collect()
     assert alive() is None
+
+
+@row("P4B-007")
+def test_an_origin_is_not_longer_than_ten_frames(debug, errors):
+    def fail():
+        raise ValueError
+
+    def deep(depth):
+        if depth:
+            deep(depth - 1)
+        else:
+            debug.call_soon(fail)
+
+    deep(50)
+    turn(debug)
+    frames = errors.pop()["source_traceback"]
+    assert 8 <= len(frames) <= 10
+    assert {frame.name for frame in frames} == {"deep"}
+
+
+@row("P4B-019")
+def test_debug_log_of_a_new_loop(backend, log):
+    make_loop(backend).close()
+    texts = messages(log, logging.DEBUG)
+    assert any(text.startswith("Using selector: ") for text in texts)
+
+
+@row("P2F-012")
+@pytest.mark.becket_only("which Python it runs on is pretended")
+@pytest.mark.parametrize("name, shown, call", CHECKED)
+def test_checks_do_not_need_asyncios_function(
+    debug, monkeypatch, name, shown, call
+):
+    """It is deprecated from 3.14 on, and gone in 3.16."""
+    from becket import versions
+
+    monkeypatch.setattr(versions, "DEPRECATES_ISCOROUTINEFUNCTION", True)
+    monkeypatch.delattr(asyncio, "iscoroutinefunction")
+    monkeypatch.delattr(asyncio.coroutines, "iscoroutinefunction")
+    with pytest.raises(TypeError, match="^coroutines cannot be used with "):
+        call(debug, coroutine_function)
+    made = call(debug, int)
+    if asyncio.isfuture(made):
+        debug.run_until_complete(made)
+    else:
+        made.cancel()

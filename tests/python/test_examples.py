@@ -43,12 +43,12 @@ def own_poller(backend):
     return backend
 
 
-@pytest.mark.row("P1A-235", "P1A-236", "P1A-032")
+@pytest.mark.row("P1A-235", "P1A-032")
 def test_hello_world(own_poller):
     assert example(own_poller, "hello_world.py") == ["Hello World"]
 
 
-@pytest.mark.row("P1A-237", "P1A-238")
+@pytest.mark.row("P1A-237")
 @pytest.mark.one_poller
 def test_display_date(backend):
     lines = example(backend, "display_date.py")
@@ -70,7 +70,7 @@ def test_watch_socket_protocol(own_poller):
     assert lines == ["Received: abc"]
 
 
-@pytest.mark.row("P1A-241", "P1A-242")
+@pytest.mark.row("P1A-241")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_signal_handlers(own_poller, name):
     process = subprocess.Popen(

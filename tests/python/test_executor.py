@@ -87,6 +87,7 @@ async def test_partial_for_keywords(loop):
     assert found == ((1, 3), {"key": 2})
 
 
+@row("P1A-197")
 async def test_exceptions_arrive(loop):
     def fail():
         raise ZeroDivisionError("in the executor")

@@ -40,7 +40,7 @@ def forked(backend, code):
     return done.stdout
 
 
-@row("P2F-018", "P4C-021")
+@row("P2F-018", "P4C-021", "P2F-002")
 def test_child_sees_no_running_loop(backend):
     forked(
         backend,

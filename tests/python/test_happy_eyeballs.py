@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from support.loops import PY314
 from support.net import (
     listener,
     refusing_port,
@@ -171,7 +172,7 @@ V4 = [("127.0.0.1", number) for number in (4, 5)]
 INFOS = (info6(1), info6(2), info6(3), info4(4), info4(5))
 
 
-@row("P2A-025", "P4A-033")
+@row("P2A-025", "P4A-033", "P2H-010")
 @pytest.mark.parametrize(
     "kwargs, wanted",
     [
@@ -229,7 +230,7 @@ async def test_different_errors_are_combined(loop, resolve_to):
     )
 
 
-@row("P2A-037")
+@row("P2A-037", "P2H-010")
 @pytest.mark.since(3, 12)
 @pytest.mark.parametrize("delay", [None, 0.001])
 async def test_all_errors(loop, resolve_to, delay):
@@ -315,6 +316,7 @@ async def test_unsupported_family_is_passed_over(loop, server, resolve_to):
     await finish(transport)
 
 
+@row("P2A-024")
 async def test_losers_of_the_race_are_closed(loop, resolve_to):
     """Both listen; whichever loses, its peer sees an end, not a leak."""
     with listener(backlog=64) as one, listener(backlog=64) as two:
@@ -336,3 +338,25 @@ async def test_losers_of_the_race_are_closed(loop, resolve_to):
                         assert peer.recv(1) == b""
                     except ConnectionResetError:
                         pass
+
+
+@row("P2A-038")
+@pytest.mark.oracle_skip("3.13 looks into an empty list", when=not PY314)
+async def test_attempts_that_leave_no_error(loop, resolve_to):
+    async def sock_connect(sock, address):
+        raise asyncio.CancelledError
+
+    resolve_to(info4(1), info4(2))
+    loop.sock_connect = sock_connect
+    try:
+        with pytest.raises(TimeoutError, match="^create_connection failed$"):
+            await connect(loop, happy_eyeballs_delay=0.001)
+    finally:
+        del loop.sock_connect
+
+
+@pytest.mark.becket_only("CPython loses what is no OSError")
+async def test_an_attempt_that_fails_oddly(loop, resolve_to):
+    resolve_to(info("no address"), info("no address"))
+    with pytest.raises(TypeError):
+        await connect(loop, happy_eyeballs_delay=0.001)

@@ -77,6 +77,7 @@ def test_call_at_of_the_instance(loop):
     del loop.call_at
 
 
+@pytest.mark.row("P4A-009", "P2A-048")
 def test_cancelled_timers_are_told(make):
     told = []
 

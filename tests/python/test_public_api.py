@@ -153,6 +153,7 @@ def test_selector_by_keyword(becket):
     becket.SelectorEventLoop(None).close()
 
 
+@row("P2H-002")
 def test_run(becket):
     async def main():
         return asyncio.get_running_loop()
@@ -162,6 +163,7 @@ def test_run(becket):
     assert loop.is_closed()
 
 
+@row("P2H-002")
 def test_run_arguments(becket):
     made = []
 
@@ -208,7 +210,7 @@ def test_run_passes_exceptions_on(becket):
         becket.run(main())
 
 
-@row("P1B-026", "P1B-027", "P1B-028", "P1B-030", "P1B-031", "P1B-032")
+@row("P1B-026", "P1B-027", "P1B-028", "P1B-031", "P1B-032")
 @pytest.mark.skipif(PY314, reason="policies are deprecated")
 def test_policy(becket):
     policy = becket.EventLoopPolicy()
@@ -224,7 +226,7 @@ def test_policy(becket):
         made.close()
 
 
-@row("P1B-022", "P1B-023", "P1B-029", "P2F-017")
+@row("P1B-029", "P2F-017", "P1B-030")
 @pytest.mark.skipif(PY314, reason="policies are deprecated")
 def test_policy_without_a_loop(becket):
     policy = becket.EventLoopPolicy()
@@ -235,7 +237,7 @@ def test_policy_without_a_loop(becket):
         policy.set_event_loop("no loop")
 
 
-@row("P1B-004", "P1B-024", "P1B-033", "P1B-034")
+@row("P1B-004", "P1B-033", "P1B-034")
 @pytest.mark.skipif(PY314, reason="policies are deprecated")
 @pytest.mark.one_poller
 def test_install(backend):
@@ -287,6 +289,7 @@ def test_import_without_policies(backend):
     check(run_code(backend, code))
 
 
+@row("P2I-004")
 @pytest.mark.one_poller
 def test_import_is_quiet(backend):
     """No warning, no thread, no descriptor, nothing installed."""

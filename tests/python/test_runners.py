@@ -118,7 +118,7 @@ def test_exception_of_main(factory):
             runner.run(main())
 
 
-@row("P2F-001", "P2F-002")
+@row("P2F-001", "P2F-002", "P2B-011", "P2G-005")
 def test_running_loop_functions(factory):
     with pytest.raises(RuntimeError, match="no running event loop"):
         asyncio.get_running_loop()

@@ -71,7 +71,7 @@ async def test_loop_and_state(loop):
     assert server.get_loop() is loop
 
 
-@row("P1A-232", "P2D-006", "P2D-007")
+@row("P1A-232", "P2D-006", "P2D-007", "P1A-227")
 async def test_sockets(loop):
     server = await loop.create_server(Recorder, "127.0.0.1", 0)
     sockets = server.sockets
@@ -282,7 +282,7 @@ async def test_context_manager(loop):
             raise ZeroDivisionError
 
 
-@row("P2D-009")
+@row("P2D-009", "P2H-011")
 @pytest.mark.since(3, 13)
 async def test_close_clients(clients):
     server = await clients.start()
@@ -324,7 +324,7 @@ async def loop_recv(sock):
     return await asyncio.get_running_loop().sock_recv(sock, 1 << 20)
 
 
-@row("P2D-010")
+@row("P2D-010", "P2H-011")
 @pytest.mark.since(3, 13)
 async def test_abort_clients(clients):
     server = await clients.start()
@@ -447,7 +447,6 @@ async def test_close_while_connections_wait(loop):
     assert clients.protocols == []
 
 
-@row("P2D-011")
 @pytest.mark.since(3, 13)
 async def test_the_server_holds_clients_weakly(loop):
     import gc

@@ -71,7 +71,7 @@ def test_order_of_positional_parameters(backend):
         assert ours[: len(theirs)] == theirs, name
 
 
-@row("P1A-066", "P1A-117", "P2A-001", "P2A-006", "P2A-024", "P2A-037")
+@row("P1A-066", "P1A-117", "P2A-001", "P2A-006", "P2A-024", "P2A-037", "P1A-093", "P1A-110")
 @pytest.mark.one_poller
 @pytest.mark.parametrize("name", METHODS)
 def test_signature(backend, name):
@@ -94,7 +94,6 @@ def test_signature(backend, name):
         ), f"{name} demands {extra}"
 
 
-@row("P1A-132", "P1A-143", "P2A-022", "P2A-023")
 @pytest.mark.one_poller
 @pytest.mark.parametrize("name", METHODS)
 def test_documentation(backend, name):
@@ -121,7 +120,7 @@ def test_what_comes_later_says_so(loop, name):
         loop.run_until_complete(method(*arguments))
 
 
-@row("P2D-001", "P2D-002", "P2D-003", "P2D-004", "P2D-008")
+@row("P2D-001", "P2D-002", "P2D-003", "P2D-004")
 @pytest.mark.one_poller
 @pytest.mark.parametrize(
     "name",

@@ -31,7 +31,7 @@ def server():
         yield sock
 
 
-@row("P1A-164", "P1A-166")
+@row("P1A-164")
 async def test_connect(loop, client, server):
     address = server.getsockname()
     assert await loop.sock_connect(client, address) is None
@@ -50,7 +50,7 @@ async def test_refused(loop, client):
     assert loop.remove_writer(client) is False
 
 
-@row("P1A-167")
+@row("P1A-167", "P4C-009")
 async def test_a_literal_is_not_resolved(loop, client, server):
     async def refuse(*args, **kwargs):
         raise AssertionError("resolved")

@@ -36,7 +36,7 @@ def udp():
         yield one, two
 
 
-@row("P1A-156", "P1A-163", "P1A-168", "P1A-173", "P2A-023")
+@row("P1A-156", "P1A-163", "P1A-173", "P2A-023", "P1A-166")
 def test_they_are_coroutines(loop):
     with socket.socket() as sock:
         sock.setblocking(False)
@@ -369,7 +369,7 @@ async def test_ssl_sockets_are_refused(loop):
                     await coroutine
 
 
-@row("P2A-032", "P2A-034")
+@row("P2A-032", "P2A-034", "P2H-009")
 async def test_sendto_and_recvfrom(loop, udp):
     one, two = udp
     sent = await loop.sock_sendto(one, b"datagram", two.getsockname())
@@ -387,7 +387,7 @@ async def test_recvfrom_waits_and_truncates(loop, udp):
     assert await task == (b"data", one.getsockname())
 
 
-@row("P2A-033")
+@row("P2A-033", "P2H-009")
 async def test_recvfrom_into(loop, udp):
     one, two = udp
     buffer = bytearray(b"." * 10)
@@ -450,6 +450,7 @@ async def test_what_is_not_a_socket(loop, wrong):
         await loop.sock_sendall(wrong, b"x")
 
 
+@row("P2A-018")
 async def test_sock_sendfile_by_the_fallback(loop, pair, tmp_path):
     ours, peer = pair
     content = bytes(range(256)) * 4096
@@ -465,7 +466,7 @@ async def test_sock_sendfile_by_the_fallback(loop, pair, tmp_path):
     assert got == [content]
 
 
-@row("P2A-018")
+@row("P2A-018", "P2H-008")
 async def test_sock_sendfile_part_and_errors(loop, pair, tmp_path):
     ours, peer = pair
     path = tmp_path / "file"

@@ -384,7 +384,7 @@ async def test_data_before_a_reset_or_an_end(loop):
         assert protocol.data == b"last words"
 
 
-@row("P2E-005")
+@row("P2E-005", "P4E-032")
 async def test_set_protocol(loop):
     async with connected(loop, Recorder) as (transport, first, peer):
         peer.send(b"one")

@@ -19,7 +19,7 @@ def test_create_future(loop):
     assert future.get_loop() is loop
 
 
-@row("P1A-058", "P1A-059")
+@row("P1A-058", "P1A-059", "P2G-005")
 def test_create_task(loop):
     started = []
 
@@ -184,6 +184,29 @@ def test_eager_tasks_start_only_on_the_running_loop(loop):
 
 
 @pytest.mark.since(3, 12)
+@row("P2B-006", "P2B-009")
+async def test_current_task_within_an_eager_start(loop):
+    seen = []
+
+    async def child(depth):
+        seen.append((depth, asyncio.current_task()))
+        assert asyncio.current_task() in asyncio.all_tasks()
+        if depth == 1:
+            inner = asyncio.create_task(child(2))
+            assert seen[-1] == (2, inner)
+        seen.append((depth, asyncio.current_task()))
+
+    loop.set_task_factory(asyncio.eager_task_factory)
+    me = asyncio.current_task()
+    outer = asyncio.create_task(child(1))
+    assert outer.done()
+    assert asyncio.current_task() is me
+    assert [depth for depth, _ in seen] == [1, 2, 2, 1]
+    assert seen[0][1] is seen[3][1] is outer
+    assert seen[1][1] is not outer
+
+
+@pytest.mark.since(3, 12)
 @row("P2B-007")
 async def test_create_eager_task_factory(loop):
     class MyTask(asyncio.Task):
@@ -196,7 +219,7 @@ async def test_create_eager_task_factory(loop):
 
 
 @pytest.mark.since(3, 14)
-@row("P2B-003")
+@row("P2B-003", "P2H-012")
 async def test_eager_start_argument(loop):
     ran = []
 
@@ -210,7 +233,7 @@ async def test_eager_start_argument(loop):
     await task
 
 
-@row("P2B-012")
+@row("P2B-012", "P2B-011")
 async def test_current_task_and_all_tasks(loop):
     me = asyncio.current_task()
     assert me.get_loop() is loop
@@ -236,7 +259,16 @@ async def test_cancel(loop):
     assert task.cancelling() == 0
     task.cancel("reason")
     assert task.cancelling() == 1
+    assert task.uncancel() == 0
     assert await task == ("reason",)
+
+
+@row("P2B-014")
+async def test_cancel_of_a_future(loop):
+    future = loop.create_future()
+    assert future.cancel("reason") is True
+    with pytest.raises(asyncio.CancelledError, match="^reason$"):
+        await future
 
 
 @row("P2B-017")
@@ -476,6 +508,32 @@ async def test_to_thread(loop):
     value, total, name = await asyncio.to_thread(work, 1, b=2)
     assert (value, total) == ("kept", 3)
     assert name.startswith("asyncio_")
+
+
+@pytest.mark.since(3, 13)
+@row("P2B-021")
+async def test_queue_shutdown(loop):
+    work = asyncio.Queue()
+    work.put_nowait("left")
+    waiting = asyncio.create_task(work.join())
+    work.shutdown()
+    with pytest.raises(asyncio.QueueShutDown):
+        await work.put("late")
+    assert await work.get() == "left"
+    work.task_done()
+    await waiting
+    with pytest.raises(asyncio.QueueShutDown):
+        await work.get()
+
+
+@pytest.mark.since(3, 15)
+@row("P2B-018")
+async def test_cancel_of_a_task_group(loop):
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(asyncio.sleep(100))
+        group.cancel()
+        group.cancel()
+    assert task.cancelled()
 
 
 @pytest.mark.since(3, 13)
