@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from becket import versions
 from becket._core import StreamTransport, __version__
-from becket.loops import SelectorEventLoop, new_event_loop
+from becket.loops import Loop, SelectorEventLoop, new_event_loop
 from becket.runner import run
 from becket.server import Server
 from becket.stats import LoopStats
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EventLoopPolicy",
+    "Loop",
     "LoopStats",
     "SelectorEventLoop",
     "Server",

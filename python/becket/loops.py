@@ -77,6 +77,11 @@ class SelectorEventLoop(
             spare.close()
 
 
+# The name under which uvloop's users know the class: for isinstance() and
+# annotations.
+Loop = SelectorEventLoop
+
+
 def _is_own_kind(selector: selectors.BaseSelector) -> bool:
     """Whether becket's own epoll can stand in for it: it waits for nothing."""
     epoll: type | None = getattr(selectors, "EpollSelector", None)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from support.loops import PY314, make_loop
+from support.loops import make_loop
 from support.net import connected, peer_reads, spin, tcp_pair
 from support.procs import check, run_code
 from support.protocols import Echo
@@ -27,9 +27,10 @@ def test_version(becket):
     assert re.fullmatch(r"\d+\.\d+\.\d+.*", becket.__version__)
 
 
-@row("P1B-005", "P1B-010", "P1B-011")
+@row("P1B-005", "P1B-010", "P2H-001")
 def test_public_names(becket):
     wanted = {"SelectorEventLoop", "new_event_loop", "run", "LoopStats"}
+    wanted |= {"Loop"}
     if sys.version_info < (3, 16):
         wanted |= {"EventLoopPolicy", "install"}
     assert wanted <= set(becket.__all__)
@@ -39,6 +40,15 @@ def test_public_names(becket):
     with pytest.raises(AttributeError, match="nonsense"):
         getattr(becket, "nonsense")  # noqa: B009
     assert not hasattr(becket, "ProactorEventLoop")
+
+
+@row("P2H-001")
+def test_loop_is_what_every_loop_is(becket, loop):
+    """The name for isinstance() and annotations, as uvloop has it."""
+    assert isinstance(loop, becket.Loop)
+    made = becket.Loop()
+    assert isinstance(made, becket.SelectorEventLoop)
+    made.close()
 
 
 def test_backend_of_the_loop(loop, backend):
@@ -208,85 +218,6 @@ def test_run_passes_exceptions_on(becket):
 
     with pytest.raises(ZeroDivisionError):
         becket.run(main())
-
-
-@row("P1B-026", "P1B-027", "P1B-028", "P1B-031", "P1B-032")
-@pytest.mark.skipif(PY314, reason="policies are deprecated")
-def test_policy(becket):
-    policy = becket.EventLoopPolicy()
-    assert isinstance(policy, asyncio.AbstractEventLoopPolicy)
-    loop = policy.new_event_loop()
-    assert isinstance(loop, becket.SelectorEventLoop)
-    policy.set_event_loop(loop)
-    assert policy.get_event_loop() is loop
-    other = policy.new_event_loop()
-    assert policy.get_event_loop() is loop
-    policy.set_event_loop(None)
-    for made in (loop, other):
-        made.close()
-
-
-@row("P1B-029", "P2F-017", "P1B-030")
-@pytest.mark.skipif(PY314, reason="policies are deprecated")
-def test_policy_without_a_loop(becket):
-    policy = becket.EventLoopPolicy()
-    policy.set_event_loop(None)
-    with pytest.raises(RuntimeError, match="no current event loop"):
-        policy.get_event_loop()
-    with pytest.raises(TypeError):
-        policy.set_event_loop("no loop")
-
-
-@row("P1B-004", "P1B-033", "P1B-034")
-@pytest.mark.skipif(PY314, reason="policies are deprecated")
-@pytest.mark.one_poller
-def test_install(backend):
-    code = """
-        import asyncio, becket
-        loop = asyncio.new_event_loop()
-        assert not isinstance(loop, becket.SelectorEventLoop)
-        loop.close()
-        becket.install()
-        assert isinstance(
-            asyncio.get_event_loop_policy(), becket.EventLoopPolicy
-        )
-
-        async def main():
-            return asyncio.get_running_loop()
-
-        assert isinstance(asyncio.run(main()), becket.SelectorEventLoop)
-        loop = asyncio.new_event_loop()
-        assert isinstance(loop, becket.SelectorEventLoop)
-        assert loop.backend == "poll"
-        loop.close()
-        asyncio.set_event_loop_policy(None)
-        loop = asyncio.new_event_loop()
-        assert not isinstance(loop, becket.SelectorEventLoop)
-        loop.close()
-    """
-    options = ("-W", "ignore::ResourceWarning")
-    check(run_code(backend, code, options=options, BECKET_BACKEND="poll"))
-
-
-@row("P2F-011", "P2I-006")
-@pytest.mark.one_poller
-def test_import_without_policies(backend):
-    """A Python without policies has the package without these two names."""
-    code = """
-        import asyncio, sys
-        for name in list(vars(asyncio)):
-            if "Policy" in name or name.endswith("event_loop_policy"):
-                delattr(asyncio, name)
-        # Since 3.14 it knows the deprecated names.
-        vars(asyncio).pop("__getattr__", None)
-        for name in ("AbstractEventLoopPolicy", "DefaultEventLoopPolicy"):
-            assert not hasattr(asyncio, name)
-        import becket
-        loop = becket.new_event_loop()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.close()
-    """
-    check(run_code(backend, code))
 
 
 @row("P2I-004")

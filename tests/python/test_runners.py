@@ -10,7 +10,8 @@ import warnings
 import pytest
 
 from support.leaks import join_all, spawn
-from support.loops import PY312, PY313, loop_class, make_loop
+from support.loops import PY312, PY313, PY314, loop_class, make_loop
+from support.procs import check, run_code
 
 row = pytest.mark.row
 
@@ -52,6 +53,70 @@ def test_run_with_a_loop_factory(factory):
 
     assert asyncio.run(main(), loop_factory=factory) is factory.made[0]
     assert factory.made[0].is_closed()
+
+
+@row("P2F-003")
+@pytest.mark.since(3, 12)
+@pytest.mark.parametrize("wrong", [None, 5, lambda: None], ids=repr)
+def test_run_of_something_else(factory, wrong):
+    if PY314:
+        kind, text = TypeError, "^An asyncio.Future, a coroutine or an await"
+    else:
+        kind, text = ValueError, "^a coroutine was expected, got "
+    with pytest.raises(kind, match=text):
+        asyncio.run(wrong, loop_factory=factory)
+    assert all(loop.is_closed() for loop in factory.made)
+
+
+@row("P2F-004")
+@pytest.mark.before(3, 16)
+def test_a_runner_with_a_factory_does_not_set_the_loop(factory):
+    def work():
+        async def main():
+            return asyncio.get_event_loop()
+
+        with asyncio.Runner(loop_factory=factory) as runner:
+            assert runner.run(main()) is factory.made[0]
+            with pytest.raises(RuntimeError, match="no current event loop"):
+                asyncio.get_event_loop_policy().get_event_loop()
+        done.append(True)
+
+    done = []
+    join_all([spawn(work)])
+    assert done == [True]
+
+
+@row("P2F-006")
+def test_order_and_arguments_of_the_end(backend):
+    calls = []
+
+    class Noting(loop_class(backend)):
+        async def shutdown_asyncgens(self):
+            calls.append("generators")
+            await super().shutdown_asyncgens()
+
+        async def shutdown_default_executor(self, *args):
+            calls.append(("executor", *args))
+            await super().shutdown_default_executor(*args)
+
+        def close(self):
+            calls.append("close")
+            super().close()
+
+    async def background():
+        try:
+            await asyncio.sleep(100)
+        finally:
+            calls.append("tasks")
+
+    async def main():
+        asyncio.create_task(background())
+        await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=Noting) as runner:
+        runner.run(main())
+    executor = ("executor", 300) if PY312 else ("executor",)
+    assert calls == ["tasks", "generators", executor, "close"]
 
 
 @row("P2F-006")
@@ -134,7 +199,7 @@ def test_running_loop_functions(factory):
     assert asyncio._get_running_loop() is None
 
 
-@row("P1B-001", "P1B-002", "P1B-003", "P1B-026")
+@row("P1B-003", "P1B-026")
 def test_set_event_loop(loop):
     asyncio.set_event_loop(loop)
     try:
@@ -154,23 +219,24 @@ def test_the_platforms_own_loop_is_left_alone(backend):
         assert runner.run(main()) is asyncio.SelectorEventLoop
 
 
-@row("P1B-025", "P2F-008")
-@pytest.mark.before(3, 14)
-def test_threads_without_a_loop(loop):
-    caught = []
+@row("P2F-020")
+@pytest.mark.one_poller
+@pytest.mark.parametrize("debug", [None, True, False])
+def test_runner_debug_with_the_variable(backend, debug):
+    code = f"""
+        import asyncio
+        from support.loops import loop_from_environment
 
-    def work():
-        try:
-            asyncio.get_event_loop()
-        except RuntimeError as exc:
-            caught.append(str(exc))
-        asyncio.set_event_loop(loop)
-        caught.append(asyncio.get_event_loop() is loop)
-        asyncio.set_event_loop(None)
+        async def main():
+            return asyncio.get_running_loop().get_debug()
 
-    join_all([spawn(work)])
-    assert caught[0].startswith("There is no current event loop in thread")
-    assert caught[1] is True
+        with asyncio.Runner(
+            debug={debug}, loop_factory=loop_from_environment
+        ) as runner:
+            print(runner.run(main()))
+    """
+    done = check(run_code(backend, code, PYTHONASYNCIODEBUG="1"))
+    assert done.stdout.strip() == str(debug is not False)
 
 
 @row("P2F-022")
