@@ -324,6 +324,21 @@ async def test_reuse_port(loop):
             await loop.create_server(Recorder, *address)
 
 
+@row("P2A-042")
+@pytest.mark.since(3, 14)
+async def test_reuse_port_of_other_families(loop, tmp_path):
+    """Linux refuses the option there: it is not set, and nothing fails."""
+
+    async def resolve(host, port, **kwargs):
+        path = str(tmp_path / "socket")
+        return [(socket.AF_UNIX, socket.SOCK_STREAM, 0, "", path)]
+
+    loop.getaddrinfo = resolve
+    server = await loop.create_server(Recorder, "name", 0, reuse_port=True)
+    assert [sock.family for sock in server.sockets] == [socket.AF_UNIX]
+    await close(server)
+
+
 @row("P2A-041", "P2H-011")
 @pytest.mark.since(3, 13)
 async def test_keep_alive(loop):

@@ -2,6 +2,7 @@
 """add_reader, add_writer and their removal."""
 
 import asyncio
+import functools
 import os
 import pty
 import socket
@@ -272,12 +273,13 @@ def test_missing_arguments(loop, pair):
 
 
 @row("P1A-147", "P1A-150")
-def test_partial(loop, pair, capsys):
-    import functools
-
-    loop.add_writer(pair[0], functools.partial(print, "hello", end="!"))
+@pytest.mark.parametrize("side", SIDES)
+def test_partial(loop, pair, capsys, side):
+    pair[1].send(b"x")
+    say = functools.partial(print, "hello", end="!")
+    add(loop, side)(pair[0], say)
     turn(loop)
-    loop.remove_writer(pair[0])
+    remove(loop, side)(pair[0])
     assert capsys.readouterr().out == "hello!"
 
 

@@ -2,6 +2,7 @@
 """The Server object."""
 
 import asyncio
+import functools
 import socket
 import weakref
 
@@ -86,7 +87,12 @@ async def test_sockets(loop):
         sock.settimeout(1)
     with pytest.raises(ValueError):
         sock.setblocking(True)
-    assert repr(sock).startswith("<asyncio.TransportSocket fd=")
+    address = sock.getsockname()
+    assert repr(sock) == (
+        f"<asyncio.TransportSocket fd={sock.fileno()},"
+        f" family={sock.family!s}, type={sock.type!s}, proto={sock.proto},"
+        f" laddr={address}>"
+    )
     server.close()
     assert server.sockets == ()
     await server.wait_closed()
@@ -336,6 +342,32 @@ async def test_abort_clients(clients):
     assert transport.get_write_buffer_size() == 0
     await server.wait_closed()
     assert [p.exc for p in clients.protocols] == [None] * 2
+    await clients.finish()
+
+
+@row("P4G-032")
+@pytest.mark.since(3, 13)
+async def test_clients_that_come_and_go_while_all_are_closed(clients):
+    """What a close() does to the others disturbs nothing."""
+    server = await clients.start()
+    await clients.connect(5)
+    closed = []
+
+    def close_all_others(transport):
+        closed.append(transport)
+        if len(closed) == 1:
+            server.abort_clients()
+            server.close_clients()
+
+    for protocol in clients.protocols:
+        transport = protocol.transport
+        transport.close = functools.partial(close_all_others, transport)
+    server.close_clients()
+    assert len(closed) >= 5
+    for protocol in clients.protocols:
+        assert await protocol.lost is None
+        del protocol.transport.close
+    closed.clear()
     await clients.finish()
 
 

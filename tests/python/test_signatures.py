@@ -71,7 +71,16 @@ def test_order_of_positional_parameters(backend):
         assert ours[: len(theirs)] == theirs, name
 
 
-@row("P1A-066", "P1A-117", "P2A-001", "P2A-006", "P2A-024", "P2A-037", "P1A-093", "P1A-110")
+@row(
+    "P1A-066",
+    "P1A-117",
+    "P2A-001",
+    "P2A-006",
+    "P2A-024",
+    "P2A-037",
+    "P1A-093",
+    "P1A-110",
+)
 @pytest.mark.one_poller
 @pytest.mark.parametrize("name", METHODS)
 def test_signature(backend, name):

@@ -172,6 +172,11 @@ async def test_sendall_of_wide_items(loop, pair):
 @row("P4D-010")
 async def test_sendall_of_nothing(loop, pair):
     assert await loop.sock_sendall(pair[0], b"") is None
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        # It is attempted, which an unconnected socket refuses.
+        with pytest.raises(OSError):
+            await loop.sock_sendall(sock, b"")
 
 
 @row("P4D-009")
@@ -304,10 +309,17 @@ async def test_fd_of_a_transport_is_refused(loop, pair):
     transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
     await spin(2)
     fd = ours.fileno()
-    with pytest.raises(
-        RuntimeError, match=f"File descriptor {fd} is used by transport"
+    for wait in (
+        loop.sock_recv(ours, 1),
+        loop.sock_recv_into(ours, bytearray(1)),
+        loop.sock_recvfrom(ours, 1),
+        loop.sock_recvfrom_into(ours, bytearray(1)),
+        loop.sock_sendall(ours, bytes(16 << 20)),
     ):
-        await loop.sock_recv(ours, 1)
+        with pytest.raises(
+            RuntimeError, match=f"File descriptor {fd} is used by transport"
+        ):
+            await wait
     transport.abort()
     await spin(2)
 
@@ -362,6 +374,9 @@ async def test_ssl_sockets_are_refused(loop):
                 loop.sock_sendall(wrapped, b"x"),
                 loop.sock_accept(wrapped),
                 loop.sock_connect(wrapped, ("127.0.0.1", 1)),
+                loop.sock_recvfrom(wrapped, 1),
+                loop.sock_recvfrom_into(wrapped, bytearray(1)),
+                loop.sock_sendto(wrapped, b"x", ("127.0.0.1", 1)),
             ):
                 with pytest.raises(
                     TypeError, match="^Socket cannot be of type SSLSocket$"
@@ -467,7 +482,7 @@ async def test_sock_sendfile_by_the_fallback(loop, pair, tmp_path):
 
 
 @row("P2A-018", "P2H-008")
-async def test_sock_sendfile_part_and_errors(loop, pair, tmp_path):
+async def test_sock_sendfile_part_and_errors(loop, pair, udp, tmp_path):
     ours, peer = pair
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
@@ -483,6 +498,9 @@ async def test_sock_sendfile_part_and_errors(loop, pair, tmp_path):
             await loop.sock_sendfile(ours, file, -1)
         with pytest.raises(TypeError):
             await loop.sock_sendfile(ours, file, "0")
+        with pytest.raises(ValueError, match="^only SOCK_STREAM type sockets"):
+            await loop.sock_sendfile(udp[0], file)
+        assert file.tell() == 7
     with path.open("r") as text:
         with pytest.raises(ValueError, match="binary mode"):
             await loop.sock_sendfile(ours, text)

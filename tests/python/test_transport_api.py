@@ -2,13 +2,20 @@
 """What a stream transport is, tells and lets be assigned."""
 
 import asyncio
+import pickle
 import re
 import socket
 import weakref
 
 import pytest
 
-from support.net import connected, has_ipv6, listener, spin
+from support.net import (
+    connected,
+    has_ipv6,
+    listener,
+    peer_reads_all,
+    spin,
+)
 from support.protocols import Recorder
 
 row = pytest.mark.row
@@ -58,6 +65,33 @@ async def test_the_socket(loop):
         dup = sock.dup()
         dup.close()
         assert transport.get_extra_info("socket").fileno() == sock.fileno()
+
+
+@row("P2D-007")
+async def test_what_the_socket_refuses(loop):
+    async with connected(loop, Recorder) as (transport, protocol, peer):
+        sock = transport.get_extra_info("socket")
+        assert repr(sock) == (
+            f"<asyncio.TransportSocket fd={sock.fileno()},"
+            f" family={sock.family!s}, type={sock.type!s},"
+            f" proto={sock.proto}, laddr={sock.getsockname()},"
+            f" raddr={sock.getpeername()}>"
+        )
+        sock.settimeout(0)
+        sock.setblocking(False)
+        with pytest.raises(
+            ValueError,
+            match=r"^settimeout\(\): only 0 timeout is allowed on transport",
+        ):
+            sock.settimeout(1)
+        with pytest.raises(
+            ValueError, match=r"^setblocking\(\): transport sockets cannot be"
+        ):
+            sock.setblocking(True)
+        with pytest.raises(TypeError, match="^Cannot serialize "):
+            pickle.dumps(sock)
+        sock.shutdown(socket.SHUT_WR)
+        assert peer.recv(1) == b""
 
 
 async def test_the_socket_keeps_working_with_the_transport(loop):
@@ -175,6 +209,17 @@ async def test_private_attributes_that_packages_read(loop):
         assert transport._sock is not None
         assert transport._sock.fileno() >= 0
         assert transport._protocol is protocol
+
+
+@row("P2E-015")
+@pytest.mark.parametrize("error", [None, ValueError("forced")])
+async def test_force_close(loop, error):
+    """What asyncio's TLS does to the transport under it."""
+    async with connected(loop, Recorder) as (transport, protocol, peer):
+        transport._force_close(error)
+        assert transport.is_closing()
+        assert await protocol.lost is error
+        assert await peer_reads_all(peer) == b""
 
 
 async def test_weak_references(loop):

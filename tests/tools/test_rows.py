@@ -145,6 +145,23 @@ def test_z(): ...
     ]
 
 
+def test_pythons_of_a_test():
+    text = """\
+import pytest
+pytestmark = pytest.mark.before(3, 16)
+
+@pytest.mark.row("A")
+def test_x(): ...
+
+@pytest.mark.since(3, 12)
+@pytest.mark.row("B")
+@pytest.mark.before(3, 14)
+def test_y(): ...
+"""
+    markers, _ = rows.read_markers(Source("tests/test_a.py", text))
+    assert [marker.pythons for marker in markers] == ["<3.16", "3.12+ <3.14"]
+
+
 def test_markers_that_say_nothing():
     text = """\
 import pytest
@@ -172,7 +189,7 @@ def test_the_table_names_tests_by_file():
         )
     )
     markers = [
-        rows.Marker("P1A-001", "tests/python/test_b.py", 9, "test_x"),
+        rows.Marker("P1A-001", "tests/python/test_b.py", 9, "test_x", "3.14+"),
         rows.Marker("P1A-001", "tests/python/test_a.py", 9, "test_z"),
         rows.Marker("P1A-001", "tests/python/test_a.py", 8, "test_y"),
         rows.Marker("P1A-001", "tests/python/test_a.py", 7, "test_z"),
@@ -181,7 +198,7 @@ def test_the_table_names_tests_by_file():
     table = rows.render(catalogue, markers)
     assert (
         "| P1A-001 | sock_\\* \\| one | examples/test_c.py;"
-        " python/test_a.py: test_y, test_z; python/test_b.py: test_x;"
+        " python/test_a.py: test_y, test_z; python/test_b.py: test_x (3.14+);"
         " open: TLS |\n" in table
     )
     assert (

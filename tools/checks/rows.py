@@ -25,7 +25,8 @@ HEAD = """\
 Each row is a statement about asyncio's event loop: of the documentation
 (P1, P2), or of what programs see of CPython's implementation (P4). The tests
 named beside it fail if becket does otherwise; they also run on CPython's own
-loop (`pytest --oracle`). A row without a test says why.
+loop (`pytest --oracle`). In parentheses: the Pythons on which a test runs, if
+not on each. A row without a test says why.
 
 Written by `make rows` from `tests/rows.toml` and the tests' markers.
 """
@@ -38,6 +39,7 @@ class Marker(NamedTuple):
     path: str
     line: int
     test: str  # Class.method, Class or function; empty: the whole file
+    pythons: str = ""  # "3.14+" or "<3.12", if it does not run on each
 
 
 class Row(NamedTuple):
@@ -94,6 +96,19 @@ def pytestmarks(body: list[ast.stmt]) -> list[ast.AST]:
     ]
 
 
+def pythons_of(nodes: list[ast.AST]) -> str:
+    """What the markers since() and before() say, in a few characters."""
+    words = {"pytest.mark.since": "{}+", "pytest.mark.before": "<{}"}
+    return " ".join(
+        words[ast.unparse(node.func)].format(
+            ".".join(ast.unparse(argument) for argument in node.args)
+        )
+        for top in nodes
+        for node in ast.walk(top)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in words
+    )
+
+
 def marked_places(
     body: list[ast.stmt], prefix: str = ""
 ) -> Iterator[tuple[str, list[ast.AST]]]:
@@ -116,15 +131,15 @@ def read_markers(source: Source) -> tuple[list[Marker], list[Finding]]:
     markers: list[Marker] = []
     findings: list[Finding] = []
     lost = {id(call): call for call in calls_in([module], aliases)}
+    everywhere = pytestmarks(module.body)
     for test, nodes in marked_places(module.body):
+        pythons = pythons_of(nodes) or pythons_of(everywhere)
         for call in calls_in(nodes, aliases):
             lost.pop(id(call), None)
             for argument in call.args:
                 if isinstance(argument, ast.Constant):
-                    name = str(argument.value)
-                    markers.append(
-                        Marker(name, source.path, call.lineno, test)
-                    )
+                    place = (source.path, call.lineno, test, pythons)
+                    markers.append(Marker(str(argument.value), *place))
                 else:
                     text = "a row is named by a literal string"
                     findings.append(Finding(source.path, call.lineno, text))
@@ -201,8 +216,9 @@ def describe_tests(row: Row, markers: list[Marker]) -> str:
     for marker in sorted(markers):
         if marker.row == row.name:
             tests = files.setdefault(marker.path.removeprefix("tests/"), [])
-            if marker.test and marker.test not in tests:
-                tests.append(marker.test)
+            pythons = f" ({marker.pythons})" if marker.pythons else ""
+            if marker.test and marker.test + pythons not in tests:
+                tests.append(marker.test + pythons)
     parts = [
         f"{path}: {', '.join(sorted(tests))}" if tests else path
         for path, tests in sorted(files.items())
