@@ -11,6 +11,7 @@
 #include "becket/error.h"
 #include "becket/handle.h"
 #include "becket/loop.h"
+#include "becket/pipe.h"
 #include "becket/poller.h"
 #include "becket/resolver.h"
 #include "becket/server.h"

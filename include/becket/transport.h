@@ -1,4 +1,5 @@
-/* transport.h -- a byte stream: TCP, and any other connected stream socket.
+/* transport.h -- a byte stream: TCP, and any other connected stream socket;
+ * pipe.h has those of one direction.
  *
  * SPDX-License-Identifier: MIT
  *
@@ -128,6 +129,9 @@ struct bk_transport {
     uint8_t _is_flushing;     /* in the loop's list of streams to flush */
     uint8_t _is_flush_asked;  /* flushing is to be called first */
     uint8_t _is_owned;        /* the library allocated it */
+    uint8_t _kind;            /* enum in src/net/internal.h */
+    uint8_t _is_immediate;    /* no write is held back */
+    uint8_t _is_atomic;       /* writes up to PIPE_BUF stay whole */
     uint32_t _cork_depth;
 };
 

@@ -40,6 +40,8 @@ struct bk_io {
     uint8_t _is_added;   /* the poller knows the fd */
     uint8_t _is_borrowed;   /* a watch: somebody else closes _fd */
     uint8_t _is_sharing;    /* another one may have the other direction */
+    uint8_t _is_file;       /* read(2) and write(2), not recv(2) and send(2) */
+    uint8_t _is_unpolled;   /* is always ready, and cannot be polled */
     uint8_t _is_write_owed; /* on_writable is still to come */
 };
 

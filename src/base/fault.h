@@ -37,6 +37,7 @@
     X(EPOLL_WAIT)                                                              \
     X(EVENTFD)                                                                 \
     X(FCNTL)                                                                   \
+    X(FSTAT)                                                                   \
     X(GETADDRINFO)                                                             \
     X(GETNAMEINFO)                                                             \
     X(GETPEERNAME)                                                             \
@@ -63,7 +64,8 @@
     X(STAT)                                                                    \
     X(THREAD_CREATE)                                                           \
     X(UNLINK)                                                                  \
-    X(WRITE)
+    X(WRITE)                                                                   \
+    X(WRITEV)
 
 #define BKI_SYS_ENUMERATOR(name) BKI_SYS_##name,
 
@@ -97,8 +99,8 @@ BKI_FAULT_API bool bki_fault_disarm(void);
 /* Calls since the last arm, which may be a disarmed one. */
 BKI_FAULT_API unsigned bki_fault_count(enum bki_sys_call call);
 
-/* recv, read, send, write and sendmsg move at most len_max bytes a call,
- * recvmmsg and sendmmsg as many datagrams; 0: no limit. */
+/* recv, read, send, write, sendmsg and writev move at most len_max bytes a
+ * call, recvmmsg and sendmmsg as many datagrams; 0: no limit. */
 BKI_FAULT_API void bki_fault_limit(enum bki_sys_call call, size_t len_max);
 
 /* Allocations of the library that have not been freed. */

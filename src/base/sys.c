@@ -181,6 +181,35 @@ bki_sys_write(int fd, const void *buf, size_t len)
     return size_of(write(fd, buf, FAULT_LIMITED(BKI_SYS_WRITE, len)));
 }
 
+#ifdef BK_FAULT_INJECTION
+/* A short call moves the start of its first part. */
+static bool
+is_short(enum bki_sys_call call, const struct iovec *iov, size_t *ret_len)
+{
+    size_t len = bki_fault_limited(call, SIZE_MAX);
+
+    if (len == SIZE_MAX) {
+        return false;
+    }
+    *ret_len = len < iov->iov_len ? len : iov->iov_len;
+    return true;
+}
+#endif
+
+ssize_t
+bki_sys_writev(int fd, const struct iovec *iov, int iov_count)
+{
+    FAULT_POINT(BKI_SYS_WRITEV);
+#ifdef BK_FAULT_INJECTION
+    size_t len;
+
+    if (is_short(BKI_SYS_WRITEV, iov, &len)) {
+        return size_of(write(fd, iov->iov_base, len));
+    }
+#endif
+    return size_of(writev(fd, iov, iov_count));
+}
+
 int
 bki_sys_close(int fd)
 {
@@ -204,6 +233,20 @@ bki_sys_set_nonblocking(int fd)
         return 0;
     }
     return result_of(fcntl(fd, F_SETFL, flags | O_NONBLOCK));
+}
+
+int
+bki_sys_get_flags(int fd)
+{
+    FAULT_POINT(BKI_SYS_FCNTL);
+    return result_of(fcntl(fd, F_GETFL));
+}
+
+int
+bki_sys_fstat(int fd, struct stat *ret_status)
+{
+    FAULT_POINT(BKI_SYS_FSTAT);
+    return result_of(fstat(fd, ret_status));
 }
 
 int
@@ -286,21 +329,6 @@ bki_sys_send(int fd, const void *buf, size_t len)
     return size_of(send(fd, buf, FAULT_LIMITED(BKI_SYS_SEND, len), SEND_FLAGS));
 }
 
-#ifdef BK_FAULT_INJECTION
-/* A short sendmsg is a send of the start of its first part. */
-static bool
-sendmsg_is_short(const struct iovec *iov, size_t *ret_len)
-{
-    size_t len = bki_fault_limited(BKI_SYS_SENDMSG, SIZE_MAX);
-
-    if (len == SIZE_MAX) {
-        return false;
-    }
-    *ret_len = len < iov->iov_len ? len : iov->iov_len;
-    return true;
-}
-#endif
-
 ssize_t
 bki_sys_sendmsg(int fd, const struct iovec *iov, int iov_count)
 {
@@ -313,7 +341,7 @@ bki_sys_sendmsg(int fd, const struct iovec *iov, int iov_count)
 #ifdef BK_FAULT_INJECTION
     size_t len;
 
-    if (sendmsg_is_short(iov, &len)) {
+    if (is_short(BKI_SYS_SENDMSG, iov, &len)) {
         return size_of(send(fd, iov->iov_base, len, SEND_FLAGS));
     }
 #endif

@@ -37,9 +37,12 @@ void bki_sys_fork_page_free(volatile uint8_t *page);
 /* Any fd. Linux closes it also when close fails, so it is never repeated. */
 ssize_t bki_sys_read(int fd, void *buf, size_t len);
 ssize_t bki_sys_write(int fd, const void *buf, size_t len);
+ssize_t bki_sys_writev(int fd, const struct iovec *iov, int iov_count);
 int bki_sys_close(int fd);
 int bki_sys_set_nonblocking(int fd);
 int bki_sys_check_open(int fd); /* 0 or -EBADF */
+int bki_sys_get_flags(int fd);  /* O_x of open(2) */
+int bki_sys_fstat(int fd, struct stat *ret_status);
 
 /* Files by their path. */
 int bki_sys_stat(const char *path, struct stat *ret_status);
@@ -75,7 +78,7 @@ int bki_sys_getpeername(int fd, struct sockaddr *ret_address, socklen_t *len);
 int bki_sys_getsockopt(int fd, int level, int name, int *ret_value);
 int bki_sys_setsockopt(int fd, int level, int name, int value);
 
-/* Most iovecs that one sendmsg takes. */
+/* Most iovecs that one sendmsg or writev takes. */
 #define BKI_IOV_MAX 1024
 
 /* Polling. timeout_ns: UINT64_MAX is for ever. epoll_wait and poll count in

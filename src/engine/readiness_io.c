@@ -57,11 +57,15 @@ run_read(bk_handle *handle)
     size_t len = 0;
     ssize_t n;
 
+    if (io->_is_unpolled) {
+        bki_ready_push(io->_loop, handle); /* ready in the next turn, too */
+    }
     if (io->_ops->on_alloc(io, &buf, &len) < 0) {
         return;
     }
     assert(len > 0);
-    n = bki_sys_recv(bki_io_fileno(io), buf, len);
+    n = io->_is_file ? bki_sys_read(bki_io_fileno(io), buf, len)
+                     : bki_sys_recv(bki_io_fileno(io), buf, len);
     if (n > 0) {
         io->_loop->stats.bytes_received += (uint64_t)n;
     }
@@ -74,16 +78,29 @@ run_read(bk_handle *handle)
     io->_ops->on_read(io, n);
 }
 
+/* A file that epoll refuses never makes anybody wait: /dev/null is such. */
 int
 bki_readiness_read_start(bk_io *io)
 {
+    int r;
+
     io->_read._callback = run_read;
-    return bki_registry_want(io, BK_READABLE);
+    r = bki_registry_want(io, BK_READABLE);
+    if (r != -EPERM || !io->_is_file) {
+        return r;
+    }
+    if (!io->_is_unpolled) {
+        io->_is_unpolled = 1;
+        bki_ready_push(io->_loop, &io->_read);
+    }
+    return 0;
 }
 
+/* What is queued goes in any case. */
 void
 bki_readiness_read_stop(bk_io *io)
 {
+    io->_is_unpolled = 0;
     bki_registry_unwant(io, BK_READABLE);
 }
 
@@ -103,6 +120,20 @@ run_write(bk_handle *handle)
     io->_ops->on_writable(io);
 }
 
+static ssize_t
+send_socket(int fd, const struct iovec *iov, int iov_count)
+{
+    return iov_count == 1 ? bki_sys_send(fd, iov->iov_base, iov->iov_len)
+                          : bki_sys_sendmsg(fd, iov, iov_count);
+}
+
+static ssize_t
+write_file(int fd, const struct iovec *iov, int iov_count)
+{
+    return iov_count == 1 ? bki_sys_write(fd, iov->iov_base, iov->iov_len)
+                          : bki_sys_writev(fd, iov, iov_count);
+}
+
 ssize_t
 bki_readiness_write(bk_io *io, int fd, const struct iovec *iov, int iov_count)
 {
@@ -110,8 +141,8 @@ bki_readiness_write(bk_io *io, int fd, const struct iovec *iov, int iov_count)
 
     assert(iov_count > 0);
     assert(iov_count <= BKI_IOV_MAX);
-    n = iov_count == 1 ? bki_sys_send(fd, iov->iov_base, iov->iov_len)
-                       : bki_sys_sendmsg(fd, iov, iov_count);
+    n = io->_is_file ? write_file(fd, iov, iov_count)
+                     : send_socket(fd, iov, iov_count);
     if (is_again(n)) {
         return 0;
     }
@@ -284,6 +315,7 @@ bki_readiness_withdraw(bk_io *io)
 {
     stop_accepting(io);
     io->_is_write_owed = 0;
+    io->_is_unpolled = 0;
     bki_registry_leave(io);
 }
 

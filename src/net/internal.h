@@ -33,6 +33,13 @@ enum bki_stream_state {
     BKI_STREAM_CLOSED,  /* the fd is gone */
 };
 
+/* What a stream is opened on. */
+enum bki_stream_kind {
+    BKI_STREAM_SOCKET, /* both directions */
+    BKI_STREAM_READER, /* one: pipe.c */
+    BKI_STREAM_WRITER,
+};
+
 /* A piece of data in a stream's write queue. Lent pieces come from the loop's
  * slab. A copy is one allocation with its bytes behind the struct, and later
  * small writes fill the room that it has left. */
@@ -121,6 +128,8 @@ void bki_owned_remove(bk_loop *loop, struct bki_owned *owned);
 
 /* A transport of the library's own, open but not started; takes the fd, also
  * on failure. peer may be NULL. owned.c. */
+int bki_transport_alloc(bk_loop *loop, const bk_protocol *protocol, void *self,
+                        bk_transport **ret_transport); /* not open */
 int bki_transport_new(bk_loop *loop, const bk_protocol *protocol, void *self,
                       int fd, const bk_address *peer,
                       bk_transport **ret_transport);

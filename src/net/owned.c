@@ -78,33 +78,45 @@ bki_transport_free(bk_transport *transport)
 }
 
 int
-bki_transport_new(bk_loop *loop, const bk_protocol *protocol, void *self,
-                  int fd, const bk_address *peer, bk_transport **ret_transport)
+bki_transport_alloc(bk_loop *loop, const bk_protocol *protocol, void *self,
+                    bk_transport **ret_transport)
 {
     struct owned_transport *made = bki_sys_malloc(sizeof(*made));
     int r;
 
     if (made == NULL) {
-        (void)bki_sys_close(fd);
         return -ENOMEM;
     }
     r = bk_transport_init(&made->transport, loop, protocol, self);
     if (r < 0) {
-        (void)bki_sys_close(fd);
-        goto fail;
-    }
-    r = bk_transport_open_fd(&made->transport, fd);
-    if (r < 0) {
-        goto fail;
-    }
-    if (peer != NULL) {
-        bk_transport_set_peername(&made->transport, peer);
+        bki_sys_free(made);
+        return r;
     }
     made->transport._is_owned = true;
     bki_owned_add(loop, &made->owned, release_transport);
     *ret_transport = &made->transport;
     return 0;
-fail:
-    bki_sys_free(made);
-    return r;
+}
+
+int
+bki_transport_new(bk_loop *loop, const bk_protocol *protocol, void *self,
+                  int fd, const bk_address *peer, bk_transport **ret_transport)
+{
+    bk_transport *transport;
+    int r = bki_transport_alloc(loop, protocol, self, &transport);
+
+    if (r < 0) {
+        (void)bki_sys_close(fd);
+        return r;
+    }
+    r = bk_transport_open_fd(transport, fd);
+    if (r < 0) {
+        bk_transport_release(transport);
+        return r;
+    }
+    if (peer != NULL) {
+        bk_transport_set_peername(transport, peer);
+    }
+    *ret_transport = transport;
+    return 0;
 }

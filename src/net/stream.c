@@ -49,16 +49,23 @@ remember_names(bk_transport *t)
 {
     bk_address ignored;
 
-    if (!t->_is_owned) {
+    if (!t->_is_owned && t->_kind == BKI_STREAM_SOCKET) {
         (void)bk_transport_getsockname(t, &ignored);
+    }
+}
+
+/* Pipes are not counted as connections. */
+static void
+count_open(bk_transport *t, int change)
+{
+    if (t->_kind == BKI_STREAM_SOCKET) {
+        t->_io._loop->stats.connections_open += (uint64_t)(int64_t)change;
     }
 }
 
 static void
 call_lost(bk_transport *t)
 {
-    bk_loop *loop = t->_io._loop;
-
     if (t->_protocol->connection_lost != NULL) {
         t->_protocol->connection_lost(t, t->_error, t->_self);
     }
@@ -68,7 +75,7 @@ call_lost(bk_transport *t)
     remember_names(t);
     t->_io._loop->engine->ops->close(&t->_io);
     t->_state = BKI_STREAM_CLOSED;
-    loop->stats.connections_open--;
+    count_open(t, -1);
     if (t->_is_owned) {
         bki_transport_free(t);
     }
@@ -113,7 +120,7 @@ opened(bk_transport *t)
 {
     t->_state = BKI_STREAM_OPEN;
     t->_io._loop->stats.connections_made++;
-    t->_io._loop->stats.connections_open++;
+    count_open(t, 1);
     bki_socket_set_nodelay(bki_io_fileno(&t->_io));
     return 0;
 }
@@ -153,8 +160,10 @@ bk_transport_start(bk_transport *t)
     if (t->_state != BKI_STREAM_OPEN) {
         return -EINVAL;
     }
-    /* A peer that resets the connection takes its name away. */
-    (void)bk_transport_getpeername(t, &ignored);
+    if (t->_kind == BKI_STREAM_SOCKET) {
+        /* A peer that resets the connection takes its name away. */
+        (void)bk_transport_getpeername(t, &ignored);
+    }
     r = bk_loop_schedule(t->_io._loop, &t->_start);
     if (r == 0) {
         t->_state = BKI_STREAM_STARTED;
@@ -192,7 +201,7 @@ bk_transport_release(bk_transport *t)
     (void)bk_handle_cancel(&t->_lost);
     bki_queue_drop(&t->_queue, &done);
     if (t->_state != BKI_STREAM_NEW) {
-        loop->stats.connections_open--;
+        count_open(t, -1);
     }
     t->_state = BKI_STREAM_CLOSED;
     t->_io._loop->engine->ops->close(&t->_io);
@@ -255,7 +264,9 @@ bk_transport_close(bk_transport *t)
     if (!bki_stream_is_open(t)) {
         return;
     }
-    bki_stream_read_stop(t);
+    if (t->_kind != BKI_STREAM_WRITER) { /* which hears whether it is read */
+        bki_stream_read_stop(t);
+    }
     t->_state = BKI_STREAM_CLOSING;
     if (t->_queue._len == 0) {
         bki_stream_lose(t, 0);

@@ -134,7 +134,8 @@ bki_stream_on_read(bk_io *io, ssize_t n)
 void
 bk_transport_pause_reading(bk_transport *t)
 {
-    if (!bki_stream_is_open(t) || t->_is_read_paused) {
+    if (!bki_stream_is_open(t) || t->_is_read_paused ||
+        t->_kind == BKI_STREAM_WRITER) {
         return;
     }
     t->_is_read_paused = true;
@@ -146,7 +147,8 @@ bk_transport_pause_reading(bk_transport *t)
 void
 bk_transport_resume_reading(bk_transport *t)
 {
-    if (!bki_stream_is_open(t) || !t->_is_read_paused) {
+    if (!bki_stream_is_open(t) || !t->_is_read_paused ||
+        t->_kind == BKI_STREAM_WRITER) {
         return;
     }
     t->_is_read_paused = false;
@@ -157,5 +159,6 @@ bool
 bk_transport_is_reading(bk_transport *t)
 {
     bki_stream_flush(t);
-    return t->_state < BKI_STREAM_CLOSING && !t->_is_read_paused;
+    return t->_state < BKI_STREAM_CLOSING && !t->_is_read_paused &&
+           t->_kind != BKI_STREAM_WRITER;
 }

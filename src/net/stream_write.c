@@ -26,6 +26,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 #include "base/sys.h"
@@ -58,6 +59,9 @@ should_defer(const bk_transport *t)
 
     if (t->_cork_depth > 0) {
         return true;
+    }
+    if (t->_is_immediate) {
+        return false;
     }
     return loop->is_in_callback && !loop->is_write_through &&
            t->_queue._len <= t->_high_bytes && is_loops_thread(loop);
@@ -113,10 +117,13 @@ bki_stream_check_pause(bk_transport *t)
     }
 }
 
+/* asyncio's pipes wait until all is written. */
 static void
 check_resume(bk_transport *t)
 {
-    if (!t->_is_write_paused || t->_queue._len > t->_low_bytes) {
+    size_t low_bytes = t->_kind == BKI_STREAM_WRITER ? 0 : t->_low_bytes;
+
+    if (!t->_is_write_paused || t->_queue._len > low_bytes) {
         return;
     }
     t->_is_write_paused = false;
@@ -146,6 +153,21 @@ tell_drained(bk_transport *t)
     if (t->_protocol->write_drained != NULL) {
         t->_protocol->write_drained(t, t->_self);
     }
+}
+
+/* How many parts one call may write: those that are not torn together. */
+static int
+keep_whole(const struct iovec *iov, int count)
+{
+    size_t len = count > 0 ? iov[0].iov_len : 0;
+
+    for (int i = 1; i < count; i++) {
+        len += iov[i].iov_len;
+        if (len > PIPE_BUF) {
+            return i;
+        }
+    }
+    return count;
 }
 
 /* Several pieces with so few bytes are copied together: sendmsg's way through
@@ -178,6 +200,9 @@ send_gathered(bk_transport *t, int fd, const struct bki_slice_cursor *cursor,
     size_t offered = 0;
 
     count += bki_cursor_gather(cursor, iov + count, BKI_IOV_MAX - count);
+    if (t->_is_atomic) {
+        count = keep_whole(iov, count);
+    }
     for (int i = 0; i < count; i++) {
         offered += iov[i].iov_len;
     }
@@ -355,8 +380,14 @@ check_write(bk_transport *t, size_t len)
     if (t->_state == BKI_STREAM_NEW) {
         return -EINVAL;
     }
+    if (t->_kind == BKI_STREAM_READER) {
+        return -EBADF;
+    }
     if (t->_is_eof_asked) {
         return -EPIPE;
+    }
+    if (t->_kind == BKI_STREAM_WRITER) {
+        return len > 0 && t->_state < BKI_STREAM_CLOSING;
     }
     return len > 0 && t->_state < BKI_STREAM_LOST;
 }
@@ -545,6 +576,10 @@ shut_down(bk_transport *t)
 int
 bk_transport_write_eof(bk_transport *t)
 {
+    if (t->_kind == BKI_STREAM_WRITER) {
+        bk_transport_close(t);
+        return 0;
+    }
     bki_stream_flush(t);
     if (!bki_stream_is_open(t) || t->_is_eof_asked) {
         return 0;
