@@ -141,6 +141,8 @@ class Loop:
     def __init__(
         self, backend: str | None = None, selector: Any = None
     ) -> None: ...
+    @classmethod
+    def _adopt_methods(cls) -> None: ...
     def call_soon(
         self,
         callback: Callable[[*_Ts], object],

@@ -22,7 +22,7 @@ class AsyncgensMixin(LoopBase):
 
     # Made in the constructor.
     _asyncgens: weakref.WeakSet[AnyGenerator]
-    _asyncgens_shutdown_called = False
+    _asyncgens_shutdown_called: bool
 
     async def shutdown_asyncgens(self) -> None:
         """Close every open generator, and warn of any that comes later.

@@ -26,7 +26,7 @@ class DebugMixin(LoopBase):
     """Switching debug mode, and what it makes coroutines remember."""
 
     # The depth to restore, while the loop tracks where coroutines are made.
-    _saved_origin_depth: int | None = None
+    _saved_origin_depth: int | None
 
     def set_debug(self, enabled: bool) -> None:
         """Switch debug mode. Thread: any; a running loop follows soon."""

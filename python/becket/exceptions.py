@@ -23,7 +23,7 @@ _TRACEBACKS = {"source_traceback": "Object", "handle_traceback": "Handle"}
 class ExceptionsMixin(LoopBase):
     """Where the exceptions go that nobody else can take."""
 
-    _exception_handler: ExceptionHandler | None = None
+    _exception_handler: ExceptionHandler | None
 
     def get_exception_handler(self) -> ExceptionHandler | None:
         """Return the handler that was set, or None for the default one."""

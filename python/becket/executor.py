@@ -21,7 +21,7 @@ Ts = TypeVarTuple("Ts")
 class ExecutorMixin(LoopBase):
     """run_in_executor() and the life of the default executor."""
 
-    _default_executor: ThreadPoolExecutor | None = None
+    _default_executor: ThreadPoolExecutor | None
 
     def run_in_executor(
         self,

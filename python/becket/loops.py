@@ -34,9 +34,9 @@ class SelectorEventLoop(
     """
 
     # The selector that was passed in, until the loop is closed.
-    _selector: selectors.BaseSelector | None = None
+    _selector: selectors.BaseSelector | None
     # The same, where becket's own epoll stands in for it.
-    _spare: selectors.BaseSelector | None = None
+    _spare: selectors.BaseSelector | None
 
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
         self._set_up(None, selector)
@@ -76,6 +76,8 @@ class SelectorEventLoop(
         if spare is not None:
             spare.close()
 
+
+SelectorEventLoop._adopt_methods()
 
 # The name under which uvloop's users know the class: for isinstance() and
 # annotations.

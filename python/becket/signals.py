@@ -45,12 +45,12 @@ class SignalsMixin(LoopBase):
     # Made in the constructor.
     _signal_handlers: dict[int, SignalHandler]
     # The reading and the writing end; made when first needed.
-    _ssock: socket.socket | None = None
-    _csock: socket.socket | None = None
+    _ssock: socket.socket | None
+    _csock: socket.socket | None
     # True while run_forever() itself wants the wake-up fd.
-    _is_main_run = False
+    _is_main_run: bool
     # The wake-up fd that ours replaced, and what it was open on.
-    _replaced_fd: tuple[int, tuple[int, int]] | None = None
+    _replaced_fd: tuple[int, tuple[int, int]] | None
 
     def add_signal_handler(
         self, sig: int, callback: Callable[[*Ts], object], *args: *Ts

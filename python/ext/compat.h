@@ -163,6 +163,16 @@ bkpy_type_version(const PyTypeObject *type)
 #endif
 }
 
+/* The __dict__ of an object, if it has one by now; borrowed. NULL says so and
+ * sets no exception. Before 3.13 asking makes it. */
+static inline PyObject *
+bkpy_instance_dict(PyObject *object)
+{
+    PyObject **place = _PyObject_GetDictPtr(object);
+
+    return place == NULL ? NULL : *place;
+}
+
 /* Freed objects may be used again from a list of our own. Not on free-threaded
  * builds: their collector walks the heap and would find them. */
 #ifdef Py_GIL_DISABLED

@@ -36,13 +36,24 @@ override_name(const bkpy_state *state, const struct override *override)
                                               override->name);
 }
 
+/* Two descriptors of one method: see _adopt_methods(). */
+static bool
+is_same_method(PyObject *a, PyObject *b)
+{
+    return Py_IS_TYPE(a, &PyMethodDescr_Type) &&
+           Py_IS_TYPE(b, &PyMethodDescr_Type) &&
+           ((PyMethodDescrObject *)a)->d_method ==
+               ((PyMethodDescrObject *)b)->d_method;
+}
+
 /* Whether the class has something else under this name than our type. */
 static bool
 is_overridden_by_class(LoopObject *self, PyObject *name)
 {
     PyObject *ours = PyObject_GetAttr((PyObject *)self->state->LoopType, name);
     PyObject *theirs = PyObject_GetAttr((PyObject *)Py_TYPE(self), name);
-    bool differs = ours != theirs;
+    bool differs = ours == NULL || theirs == NULL ||
+                   (ours != theirs && !is_same_method(ours, theirs));
 
     Py_XDECREF(ours);
     Py_XDECREF(theirs);
@@ -74,24 +85,19 @@ class_overrides(LoopObject *self)
 static unsigned
 instance_overrides(LoopObject *self, unsigned which)
 {
-    PyObject *dict;
+    PyObject *dict = bkpy_instance_dict((PyObject *)self);
     unsigned found = 0;
 
-    if (Py_TYPE(self)->tp_dictoffset == 0) {
+    if (dict == NULL) {
         return 0;
     }
-    dict = PyObject_GenericGetDict((PyObject *)self, NULL);
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(overrides) && dict != NULL; i++) {
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(overrides); i++) {
         if ((which & overrides[i].bit) != 0 &&
             PyDict_Contains(dict, override_name(self->state, &overrides[i])) ==
                 1) {
             found |= overrides[i].bit;
         }
     }
-    if (dict == NULL) {
-        PyErr_Clear();
-    }
-    Py_XDECREF(dict);
     return found;
 }
 

@@ -11,6 +11,8 @@
 #define KEYWORDS         (METH_FASTCALL | METH_KEYWORDS)
 #define METHOD(function) ((PyCFunction)(void (*)(void))(function))
 
+static PyObject *loop_adopt_methods(PyObject *cls, PyObject *ignored);
+
 PyMethodDef bkpy_loop_methods[] = {
     /* Scheduling. */
     {"call_soon", METHOD(loop_call_soon), KEYWORDS,
@@ -143,5 +145,60 @@ PyMethodDef bkpy_loop_methods[] = {
      "_make_stream_transport($self, /, sock, protocol, waiter=None, "
      "extra=None, server=None, context=None)\n--\n\n"
      "A transport that takes over a connected socket."},
+
+    {"_adopt_methods", loop_adopt_methods, METH_NOARGS | METH_CLASS,
+     "_adopt_methods($type, /)\n--\n\n"
+     "Make this class the one that defines these methods."},
     {NULL, NULL, 0, NULL},
 };
+
+/* --- the class that defines them --- */
+
+/* 1: the class has the method that we define, 0: another one; or -1. */
+static int
+inherits(PyObject *cls, PyObject *definer, const char *name)
+{
+    PyObject *ours = PyObject_GetAttrString(definer, name);
+    PyObject *found = PyObject_GetAttrString(cls, name);
+    int r = ours == NULL || found == NULL ? -1 : ours == found;
+
+    Py_XDECREF(ours);
+    Py_XDECREF(found);
+    return r;
+}
+
+static int
+adopt(PyObject *cls, PyMethodDef *method)
+{
+    PyObject *own = PyDescr_NewMethod((PyTypeObject *)cls, method);
+    int r = -1;
+
+    if (own != NULL) {
+        r = PyObject_SetAttrString(cls, method->ml_name, own);
+        Py_DECREF(own);
+    }
+    return r;
+}
+
+/* The interpreter calls a method in C directly on instances of the very class
+ * that defines it; on all others it goes through the descriptor, which looks
+ * through their bases first: twice the cost of call_soon() itself. So the class
+ * of the loops takes over what its parts in Python leave to us. */
+static PyObject *
+loop_adopt_methods(PyObject *cls, PyObject *Py_UNUSED(ignored))
+{
+    bkpy_state *state = bkpy_state_of_type((PyTypeObject *)cls);
+    PyObject *definer = (PyObject *)state->LoopType;
+
+    for (PyMethodDef *method = bkpy_loop_methods; method->ml_name != NULL;
+         method++) {
+        int r = (method->ml_flags & METH_CLASS) != 0
+                    ? 0
+                    : inherits(cls, definer, method->ml_name);
+
+        if (r < 0 || (r > 0 && adopt(cls, method) < 0)) {
+            return NULL;
+        }
+    }
+    Py_RETURN_NONE;
+}

@@ -2,11 +2,15 @@
 """What a subclass or an instance puts in place of the loop's own methods."""
 
 import asyncio
+import gc
+import inspect
 import os
 import selectors
+import signal
 
 import pytest
 
+import becket
 from support.loops import ORACLE, loop_class
 
 
@@ -211,3 +215,44 @@ def test_data_of_a_selector_key(selector_loop):
     finally:
         os.close(ours)
         os.close(theirs)
+
+
+@pytest.mark.becket_only("the methods of CPython's loop are Python's")
+def test_the_class_itself_defines_what_c_implements():
+    """So that the interpreter calls it without a detour."""
+    cls = becket.SelectorEventLoop
+    for name in "call_soon", "call_later", "create_task", "create_future":
+        assert getattr(cls, name).__objclass__ is cls
+    # What a part in Python has put in the place of C's stays.
+    assert inspect.isfunction(cls.run_forever)
+    assert inspect.isfunction(cls.close)
+
+
+@pytest.mark.becket_only("CPython's loop keeps everything in its dict")
+@pytest.mark.since(3, 13)  # before, asking for an override makes a dict
+def test_a_loop_has_no_dict_until_it_gets_an_attribute():
+    """So that the interpreter finds methods without looking into it."""
+
+    async def work(loop):
+        loop.call_later(3600, noop).cancel()
+        await loop.run_in_executor(None, noop)
+        await loop.shutdown_default_executor()
+        await loop.shutdown_asyncgens()
+
+    loop = becket.SelectorEventLoop()
+    loop.set_exception_handler(None)
+    loop.add_signal_handler(signal.SIGUSR1, noop)
+    loop.set_debug(True)
+    try:
+        loop.run_until_complete(work(loop))
+        before = count_dicts(loop)
+        loop.mine = 1
+        assert count_dicts(loop) == before + 1
+        assert vars(loop) == {"mine": 1}
+    finally:
+        loop.close()
+
+
+def count_dicts(loop):
+    """Those that the loop holds itself; asking for __dict__ would make it."""
+    return sum(type(one) is dict for one in gc.get_referents(loop))
