@@ -63,6 +63,7 @@ enum {
     BKPY_OWN_CALL_AT = 1 << 2,
     BKPY_OWN_TIMER_CANCELLED = 1 << 3, /* _timer_handle_cancelled */
     BKPY_OWN_CREATE_FUTURE = 1 << 4,
+    BKPY_OWN_GET_DEBUG = 1 << 5,
 };
 
 /* Which of these (several BKPY_OWN_x) are overridden. Cannot fail. */
@@ -122,10 +123,9 @@ double bkpy_ns_to_seconds(uint64_t ns);
 /* A future of this loop: loop.create_future() past overrides. New reference. */
 PyObject *bkpy_loop_create_future(LoopObject *self);
 
-/* Whether loop.create_future() is ours and gives an exact _asyncio.Future; and
- * such a future (new reference). */
+/* Whether loop.create_future() is ours and gives an exact _asyncio.Future, and
+ * get_debug() is ours as well. */
 bool bkpy_loop_makes_own_futures(LoopObject *self);
-PyObject *bkpy_loop_create_own_future(LoopObject *self);
 
 /* Wake a future: set_result(value), unless it is done already (cancelled).
  * -1 with an exception only for failures of the machinery. Likewise

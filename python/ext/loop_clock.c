@@ -27,6 +27,7 @@ static const struct override overrides[] = {
     {BKPY_OWN_TIMER_CANCELLED,
      offsetof(bkpy_state, str__timer_handle_cancelled)},
     {BKPY_OWN_CREATE_FUTURE, offsetof(bkpy_state, str_create_future)},
+    {BKPY_OWN_GET_DEBUG, offsetof(bkpy_state, str_get_debug)},
 };
 
 static PyObject *

@@ -4,7 +4,7 @@
  */
 
 #include "args.h"
-#include "loop.h"
+#include "future.h"
 
 /* The class as its module has it now: asyncio's loop looks it up at each
  * call, and some packages put the Python half in the place of the C half. New
@@ -22,21 +22,11 @@ class_now(PyObject *module_names, PyObject *name, PyTypeObject *type)
 
 /* --- futures --- */
 
-/* type(loop=self) */
-static PyObject *
-new_future(LoopObject *self, PyObject *type)
-{
-    PyObject *args[2] = {NULL, (PyObject *)self};
-
-    return PyObject_Vectorcall(type, args + 1,
-                               0 | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                               self->state->names_loop);
-}
-
 PyObject *
 bkpy_loop_create_future(LoopObject *self)
 {
     const bkpy_state *state = self->state;
+    PyObject *args[2] = {NULL, (PyObject *)self};
     PyObject *type =
         class_now(state->futures_names, state->str_Future, state->FutureType);
     PyObject *future;
@@ -44,7 +34,14 @@ bkpy_loop_create_future(LoopObject *self)
     if (type == NULL) {
         return NULL;
     }
-    future = new_future(self, type);
+    if (type == (PyObject *)state->FutureType) {
+        future = bkpy_future_new(self);
+    }
+    else {
+        future = PyObject_Vectorcall(type, args + 1,
+                                     0 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                     state->names_loop);
+    }
     Py_DECREF(type);
     return future;
 }
@@ -57,15 +54,12 @@ bkpy_loop_makes_own_futures(LoopObject *self)
         class_now(state->futures_names, state->str_Future, state->FutureType);
     bool is_own = type == (PyObject *)state->FutureType;
 
-    PyErr_Clear();
+    if (type == NULL) {
+        PyErr_Clear();
+    }
     Py_XDECREF(type);
-    return is_own && !bkpy_loop_overrides(self, BKPY_OWN_CREATE_FUTURE);
-}
-
-PyObject *
-bkpy_loop_create_own_future(LoopObject *self)
-{
-    return new_future(self, (PyObject *)self->state->FutureType);
+    return is_own && !bkpy_loop_overrides(self, BKPY_OWN_CREATE_FUTURE |
+                                                    BKPY_OWN_GET_DEBUG);
 }
 
 PyObject *

@@ -64,6 +64,7 @@
     X(feed_eof)                                                                \
     X(fileno)                                                                  \
     X(get_buffer)                                                              \
+    X(get_debug)                                                               \
     X(handle)                                                                  \
     X(is_closing)                                                              \
     X(loop)                                                                    \
@@ -195,8 +196,9 @@ typedef struct bkpy_state {
     PyObject *reader_names[BKPY_READER_ATTRS]; /* borrowed, of str_x */
     PyObject *writer_names[BKPY_WRITER_ATTRS];
 
-    bool had_debug;         /* some loop has been in debug mode */
-    bool has_socket_layout; /* socket.c: the fd can be read in the struct */
+    size_t future_loop_offset; /* future.c; 0: not known */
+    bool had_debug;            /* some loop has been in debug mode */
+    bool has_socket_layout;    /* socket.c: the fd can be read in the struct */
 
 #define X(name) PyObject *str_##name;
     BKPY_NAMES(X)
@@ -219,6 +221,7 @@ int bkpy_server_setup(PyObject *module, bkpy_state *state);
 int bkpy_sock_op_setup(PyObject *module, bkpy_state *state);
 int bkpy_socket_setup(PyObject *module, bkpy_state *state);
 int bkpy_audit_setup(PyObject *module, bkpy_state *state);
+int bkpy_future_setup(PyObject *module, bkpy_state *state);
 int bkpy_stream_method_setup(PyObject *module, bkpy_state *state);
 int bkpy_stream_op_setup(PyObject *module, bkpy_state *state);
 int bkpy_streams_setup(PyObject *module, bkpy_state *state);

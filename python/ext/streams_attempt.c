@@ -17,6 +17,8 @@
 
 #include <string.h>
 
+#include "future.h"
+
 /* --- the buffer --- */
 
 /* The buffer and the rest of what it takes to take bytes from it. */
@@ -162,7 +164,7 @@ wait_for_data(StreamOpObject *op, bool is_first, const reader_view *view,
     }
     Py_INCREF(loop);
     if (!view->is_paused || resume_reading(state, &view->attrs) == 0) {
-        waiter = bkpy_loop_create_own_future(LoopObject_CAST(loop));
+        waiter = bkpy_future_new(LoopObject_CAST(loop));
         if (waiter != NULL &&
             PyObject_SetAttr(op->owner, state->str__waiter, waiter) == 0) {
             outcome = await(op, waiter, ret);

@@ -3,6 +3,8 @@
 
 import asyncio
 import gc
+import sys
+import weakref
 
 import pytest
 
@@ -17,6 +19,37 @@ def test_create_future(loop):
     future = loop.create_future()
     assert type(future) is asyncio.Future
     assert future.get_loop() is loop
+
+
+def test_create_future_makes_what_the_class_makes(loop):
+    for debug in False, True:
+        loop.set_debug(debug)
+        made = asyncio.Future(loop=loop), loop.create_future()
+        for name in (
+            "_state",
+            "_callbacks",
+            "_asyncio_future_blocking",
+            "_log_traceback",
+            "_cancel_message",
+        ):
+            assert getattr(made[1], name) == getattr(made[0], name)
+        assert [f._source_traceback is not None for f in made] == [debug] * 2
+        assert sys.getsizeof(made[1]) == sys.getsizeof(made[0])
+        assert gc.is_tracked(made[1])
+        assert weakref.ref(made[1])() is made[1]
+        made[1].set_result(1)
+        assert made[1].result() == 1
+        made[0].cancel()
+    loop.set_debug(False)
+
+
+def test_create_future_asks_an_own_get_debug(loop):
+    asked = []
+    loop.get_debug = lambda: asked.append(1) or True
+    future = loop.create_future()
+    del loop.get_debug
+    assert asked
+    assert future._source_traceback is not None
 
 
 @row("P1A-058", "P1A-059", "P2G-005")
