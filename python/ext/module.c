@@ -149,10 +149,19 @@ intern_names(bkpy_state *state)
 
 /* In this order: types are made before what uses them. */
 static int (*const setups[])(PyObject *module, bkpy_state *state) = {
-    bkpy_handle_setup,  bkpy_timer_handle_setup,  bkpy_watch_setup,
-    bkpy_loop_setup,    bkpy_future_setup,        bkpy_socket_setup,
-    bkpy_sock_op_setup, bkpy_server_setup,        bkpy_stream_transport_setup,
-    bkpy_audit_setup,   bkpy_stream_method_setup, bkpy_stream_op_setup,
+    bkpy_handle_setup,
+    bkpy_timer_handle_setup,
+    bkpy_watch_setup,
+    bkpy_loop_setup,
+    bkpy_future_setup,
+    bkpy_socket_setup,
+    bkpy_sock_op_setup,
+    bkpy_server_setup,
+    bkpy_stream_transport_setup,
+    bkpy_audit_setup,
+    bkpy_stream_method_setup,
+    bkpy_stream_op_setup,
+    bkpy_stream_attribute_setup,
     bkpy_streams_setup,
 };
 
@@ -189,6 +198,7 @@ static const size_t members[] = {
     PLACE(SockOpType),
     PLACE(StreamMethodType),
     PLACE(StreamOpType),
+    PLACE(StreamAttributeType),
     PLACE(ReaderType),
     PLACE(WriterType),
     PLACE(FutureType),

@@ -22,6 +22,7 @@
     X(Task)                                                                    \
     X(__anext__)                                                               \
     X(__class__)                                                               \
+    X(__dict__)                                                                \
     X(_asyncio_future_blocking)                                                \
     X(_buffer)                                                                 \
     X(_complete_fut)                                                           \
@@ -59,6 +60,7 @@
     X(done)                                                                    \
     X(drain)                                                                   \
     X(eof_received)                                                            \
+    X(extend)                                                                  \
     X(exception)                                                               \
     X(feed_data)                                                               \
     X(feed_eof)                                                                \
@@ -144,6 +146,7 @@ typedef struct bkpy_state {
     PyTypeObject *SockOpType;
     PyTypeObject *StreamMethodType;
     PyTypeObject *StreamOpType;
+    PyTypeObject *StreamAttributeType;
     PyTypeObject *ReaderType; /* NULL where asyncio's own have to do, */
     PyTypeObject *WriterType; /* both: streams_class.c */
 
@@ -223,6 +226,7 @@ int bkpy_socket_setup(PyObject *module, bkpy_state *state);
 int bkpy_audit_setup(PyObject *module, bkpy_state *state);
 int bkpy_future_setup(PyObject *module, bkpy_state *state);
 int bkpy_stream_method_setup(PyObject *module, bkpy_state *state);
+int bkpy_stream_attribute_setup(PyObject *module, bkpy_state *state);
 int bkpy_stream_op_setup(PyObject *module, bkpy_state *state);
 int bkpy_streams_setup(PyObject *module, bkpy_state *state);
 

@@ -126,23 +126,29 @@ learn_size(StreamTransportObject *self, size_t len)
 }
 
 static int
+land_bytes(StreamTransportObject *self, size_t len, void **ret_buf,
+           size_t *ret_len)
+{
+    self->landing = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)len);
+    if (self->landing == NULL) {
+        PyErr_Clear();
+        return 0;
+    }
+    *ret_buf = PyBytes_AS_STRING(self->landing);
+    *ret_len = len;
+    return 1;
+}
+
+static int
 plain_get_buffer(bk_transport *Py_UNUSED(t), void **ret_buf, size_t *ret_len,
                  void *op)
 {
     StreamTransportObject *self = op;
 
     self->is_receiving = true;
-    if (self->read_bytes == 0) {
-        return 0;
-    }
-    self->landing = PyBytes_FromStringAndSize(NULL, self->read_bytes);
-    if (self->landing == NULL) {
-        PyErr_Clear();
-        return 0;
-    }
-    *ret_buf = PyBytes_AS_STRING(self->landing);
-    *ret_len = self->read_bytes;
-    return 1;
+    return self->read_bytes == 0
+               ? 0
+               : land_bytes(self, self->read_bytes, ret_buf, ret_len);
 }
 
 /* As recv_into(buf): a writable, contiguous buffer. 0 or -1. */
@@ -368,8 +374,12 @@ reader_get_buffer(bk_transport *Py_UNUSED(t), void **ret_buf, size_t *ret_len,
 {
     StreamTransportObject *self = op;
     size_t len = self->read_bytes;
+    size_t room = len == 0 ? 0 : bkpy_stream_reader_room(self, len);
 
     self->is_receiving = true;
+    if (room > 0) {
+        return land_bytes(self, room, ret_buf, ret_len);
+    }
     /* Nothing may run between the reservation and the receive. */
     if (self->socket != NULL &&
         !bkpy_socket_is_direct(self->state, self->socket)) {
@@ -384,6 +394,42 @@ reader_get_buffer(bk_transport *Py_UNUSED(t), void **ret_buf, size_t *ret_len,
     return 1;
 }
 
+/* In the scope: bytes, whose reference is taken, to the reader. */
+static void
+feed_bytes(StreamTransportObject *self, PyObject *bytes)
+{
+    int r = bkpy_stream_reader_feed_bytes(self, bytes);
+
+    if (r == 0) {
+        bkpy_stream_deliver(self, bytes);
+        return;
+    }
+    Py_DECREF(bytes);
+    if (r < 0) {
+        bkpy_stream_fail(self,
+                         "Fatal error: protocol.data_received() call failed.");
+    }
+}
+
+static void
+reader_bytes_updated(StreamTransportObject *self, size_t len)
+{
+    PyObject *bytes = self->landing;
+    bkpy_scope scope;
+
+    self->landing = NULL;
+    self->is_receiving = false;
+    learn_size(self, len);
+    enter(self, &scope, self->context);
+    if (_PyBytes_Resize(&bytes, (Py_ssize_t)len) == 0) {
+        feed_bytes(self, bytes);
+    }
+    else {
+        bkpy_stream_fail(self, "Fatal read error on socket transport");
+    }
+    leave(self, &scope, &read_ready);
+}
+
 /* What was received is in the reader's buffer already. */
 static void
 reader_buffer_updated(bk_transport *t, size_t len, void *op)
@@ -391,8 +437,12 @@ reader_buffer_updated(bk_transport *t, size_t len, void *op)
     StreamTransportObject *self = op;
     bkpy_scope scope;
 
-    if (self->landing == NULL || !PyByteArray_CheckExact(self->landing)) {
+    if (self->landing == NULL) {
         on_buffer_updated(t, len, op);
+        return;
+    }
+    if (PyBytes_CheckExact(self->landing)) {
+        reader_bytes_updated(self, len);
         return;
     }
     self->is_receiving = false;

@@ -19,6 +19,9 @@
 
 #include "streams.h"
 
+/* A read that asks for less is not worth a receive of its own size. */
+#define ROOM_MIN (32 * 1024)
+
 /* --- whose methods they are --- */
 
 PyObject *
@@ -53,7 +56,9 @@ find_reader(bkpy_state *state, PyObject *attrs, PyObject **ret_reader)
     if (ref != NULL && PyWeakref_CheckRefExact(ref)) {
         r = PyWeakref_GetRef(ref, &reader);
     }
-    PyErr_Clear();
+    if (r < 0) {
+        PyErr_Clear();
+    }
     if (r > 0 && !bkpy_reader_adopt(state, reader)) {
         Py_CLEAR(reader);
         r = -1;
@@ -98,7 +103,8 @@ is_cancelled(bkpy_state *state, PyObject *waiter)
 }
 
 /* asyncio's "if not waiter.cancelled(): waiter.set_result(None)". A future that
- * has been cancelled refuses the result, which saves the question. */
+ * has been cancelled refuses the result, which saves the question. 1, 0 if it
+ * was cancelled, or -1. */
 static int
 wake_future(bkpy_state *state, PyObject *waiter)
 {
@@ -110,7 +116,7 @@ wake_future(bkpy_state *state, PyObject *waiter)
 
     if (result != NULL) {
         Py_DECREF(result);
-        return 0;
+        return 1;
     }
     exc = PyErr_GetRaisedException();
     r = is_cancelled(state, waiter);
@@ -137,10 +143,10 @@ wake(bkpy_state *state, PyObject *waiter)
     }
     result = PyObject_CallMethodOneArg(waiter, state->str_set_result, Py_None);
     Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    return result == NULL ? -1 : 1;
 }
 
-/* asyncio's _wakeup_waiter() */
+/* asyncio's _wakeup_waiter(). 1, 0 if there was nobody to wake, or -1. */
 static int
 wake_waiter(bkpy_state *state, const bkpy_attrs *attrs)
 {
@@ -177,9 +183,17 @@ look_at_parts(bkpy_state *state, PyObject *reader, reader_parts *ret_parts)
         !PyLong_CheckExact(of[BKPY_READER_LIMIT])) {
         return false;
     }
+    /* What an earlier receive has handed over, and nobody has fetched yet. */
+    if (bkpy_handover_settle_reader(state, reader, of[BKPY_READER_TRANSPORT],
+                                    NULL) < 0) {
+        PyErr_Clear(); /* the ordinary call meets it again */
+        return false;
+    }
     ret_parts->buffer = of[BKPY_READER_BUFFER];
     ret_parts->limit = PyLong_AsSsize_t(of[BKPY_READER_LIMIT]);
-    PyErr_Clear();
+    if (ret_parts->limit < 0) {
+        PyErr_Clear();
+    }
     return ret_parts->limit >= 0;
 }
 
@@ -235,29 +249,74 @@ check_pausing(bkpy_state *state, PyObject *reader)
     return r;
 }
 
+static inline bool
+is_full(Py_ssize_t size, Py_ssize_t limit)
+{
+    return size / 2 >= limit && size > limit * 2;
+}
+
 /* What feed_data() does once the buffer has been extended. */
 static int
 tell_reader(bkpy_state *state, PyObject *reader, const reader_parts *parts)
 {
     /* Looked at now: waking may run code of the user's. */
-    bool is_full = PyByteArray_GET_SIZE(parts->buffer) / 2 >= parts->limit &&
-                   PyByteArray_GET_SIZE(parts->buffer) > parts->limit * 2;
+    bool must_pause =
+        is_full(PyByteArray_GET_SIZE(parts->buffer), parts->limit);
 
     if (wake_waiter(state, &parts->attrs) < 0) {
         return -1;
     }
-    return is_full ? check_pausing(state, reader) : 0;
+    return must_pause ? check_pausing(state, reader) : 0;
 }
 
+/* The same for data (whose reference is taken) that goes to an operation. */
 static int
-feed(bkpy_state *state, PyObject *reader, const void *data, size_t len)
+hand_over(StreamOpObject *op, PyObject *reader, const reader_parts *parts,
+          PyObject *data)
 {
+    bkpy_state *state = op->method->state;
+    bool must_pause = is_full(PyBytes_GET_SIZE(data), parts->limit);
+    int r;
+
+    Py_INCREF(op);
+    op->handed = data;
+    r = wake_waiter(state, &parts->attrs);
+    if (r == 0) {
+        r = bkpy_handover_settle(op);
+    }
+    if (r >= 0 && must_pause) {
+        r = check_pausing(state, reader);
+    }
+    Py_DECREF(op);
+    return r < 0 ? -1 : 1;
+}
+
+/* What is fed: bytes, or only where they are. */
+typedef struct {
+    PyObject *bytes; /* borrowed, or NULL */
+    const void *data;
+    size_t len;
+} input;
+
+static int
+feed(StreamTransportObject *self, PyObject *reader, const input *in)
+{
+    bkpy_state *state = self->state;
+    StreamOpObject *op;
     reader_parts parts;
+    PyObject *bytes;
 
     if (!look_at_parts(state, reader, &parts)) {
         return 0;
     }
-    if (extend(parts.buffer, data, len) < 0 ||
+    op = bkpy_handover_find(self, reader, &parts.attrs, (Py_ssize_t)in->len);
+    if (op != NULL) {
+        bytes = in->bytes != NULL
+                    ? Py_NewRef(in->bytes)
+                    : PyBytes_FromStringAndSize(in->data, (Py_ssize_t)in->len);
+        return bytes == NULL ? -1 : hand_over(op, reader, &parts, bytes);
+    }
+    if (extend(parts.buffer, in->data, in->len) < 0 ||
         tell_reader(state, reader, &parts) < 0) {
         return -1;
     }
@@ -271,9 +330,8 @@ find_data_target(StreamTransportObject *self, PyObject **ret_reader)
                        self->state->str_data_received, ret_reader);
 }
 
-int
-bkpy_stream_reader_feed(StreamTransportObject *self, const void *data,
-                        size_t len)
+static int
+feed_target(StreamTransportObject *self, const input *in)
 {
     PyObject *reader;
     int r;
@@ -284,12 +342,39 @@ bkpy_stream_reader_feed(StreamTransportObject *self, const void *data,
     if (reader == NULL) {
         return 1;
     }
-    r = feed(self->state, reader, data, len);
+    r = feed(self, reader, in);
     Py_DECREF(reader);
     return r;
 }
 
+int
+bkpy_stream_reader_feed(StreamTransportObject *self, const void *data,
+                        size_t len)
+{
+    return feed_target(self, &(input){NULL, data, len});
+}
+
+int
+bkpy_stream_reader_feed_bytes(StreamTransportObject *self, PyObject *data)
+{
+    return feed_target(self, &(input){data, PyBytes_AS_STRING(data),
+                                      (size_t)PyBytes_GET_SIZE(data)});
+}
+
 /* --- receiving into the buffer --- */
+
+size_t
+bkpy_stream_reader_room(StreamTransportObject *self, size_t len)
+{
+    const StreamOpObject *op = self->reading;
+
+    /* Less than there may be: a receive into the scratch buffer gets it all. */
+    if (op == NULL || op->handed != NULL || op->wants_max < ROOM_MIN ||
+        op->wants_min > (Py_ssize_t)len) {
+        return 0;
+    }
+    return Py_MIN(len, (size_t)op->wants_max);
+}
 
 /* Nothing runs between a reservation and its end, so nobody sees the buffer
  * with room in it that is not filled yet. */

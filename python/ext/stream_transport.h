@@ -48,6 +48,7 @@ typedef struct StreamTransportObject {
     bkpy_anchor anchor; /* the loop's hold on us */
     bk_handle later;    /* wakes waiter; drops the anchor; server.c's accept */
     bk_transport core;
+    struct StreamOpObject *reading; /* borrowed: a read that offers itself */
     uint32_t read_bytes; /* size of the next landing; 0: the loop's scratch */
     uint32_t calls;      /* how many calls of the user into core are open, */
     uint32_t reports;    /* and how many of the core to us */
@@ -205,6 +206,13 @@ int bkpy_stream_reader_feed(StreamTransportObject *self, const void *data,
                             size_t len);
 int bkpy_stream_reader_feed_eof(StreamTransportObject *self,
                                 bool *ret_is_kept_open);
+
+/* The same for bytes that were received as such. */
+int bkpy_stream_reader_feed_bytes(StreamTransportObject *self, PyObject *data);
+
+/* How many bytes of at most len to receive as such, because a read waits for
+ * them; 0: none does. */
+size_t bkpy_stream_reader_room(StreamTransportObject *self, size_t len);
 
 /* The same for a receive straight into the reader's buffer: make room for so
  * many bytes at its end (it is then self->landing, a bytearray), or false: use

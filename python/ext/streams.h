@@ -6,6 +6,7 @@
  * streams_class.c    classes of ours for readers and writers, and whether
  *                    those of asyncio are as asyncio has made them
  * streams_method.c   what stands in them for a method of asyncio's
+ * streams_handover.c bytes that go to the read that waits for them
  * streams_op.c       what such a method gives: a coroutine
  * streams_attempt.c  what each method does, as long as all is as usual
  * stream_reader.c    from the transport to the reader
@@ -70,6 +71,10 @@ bool bkpy_reader_look(bkpy_state *state, PyObject *reader,
                       bkpy_attrs *ret_attrs);
 bool bkpy_writer_look(bkpy_state *state, PyObject *writer,
                       bkpy_attrs *ret_attrs);
+
+/* reader._waiter = waiter. 0 or -1 with an exception. */
+int bkpy_reader_set_waiter(bkpy_state *state, PyObject *reader,
+                           PyObject *waiter);
 
 /* Whether asyncio's classes are as asyncio made them, and ours as we did. */
 bool bkpy_reader_is_usual(bkpy_state *state);
@@ -151,12 +156,19 @@ typedef struct StreamOpObject {
     PyObject *owner;            /* owned: reader or writer; NULL once done */
     PyObject *arg;              /* owned; NULL when it was not given */
     PyObject *awaited;          /* owned while waiting: the waiter's iterator */
+    PyObject *waiter;           /* borrowed from it while this is on offer */
+    /* Owned while on offer: whose `reading` this is. */
+    StreamTransportObject *transport;
+    PyObject *handed; /* owned: bytes that are the result, but for a wait */
     /* Owned: asyncio's coroutine, once it has taken over, and the future that
      * it waits for if it did so in the middle. */
     PyObject *inner;
     PyObject *gate;
     PyObject *weakrefs;
     Py_ssize_t seen; /* readuntil: so much was searched in vain */
+    /* Of a wait: so many bytes at once are the result; no maximum: none. */
+    Py_ssize_t wants_min;
+    Py_ssize_t wants_max;
     uint8_t step;    /* bkpy_op_step */
     bool is_running; /* a step is under way: nothing may end it */
 } StreamOpObject;
@@ -170,6 +182,36 @@ StreamOpObject_CAST(PyObject *op)
 PyObject *bkpy_stream_op_new(StreamMethodObject *method, PyObject *owner,
                              PyObject *arg);
 void bkpy_stream_op_free_cache(StreamMethodObject *method);
+
+/* --- handing over (streams_handover.c) --- */
+
+/* From now on this operation, which waits for the waiter and for wants_min to
+ * wants_max bytes, may be handed what this transport receives. */
+void bkpy_handover_offer(StreamOpObject *op, PyObject *transport,
+                         PyObject *waiter);
+
+/* The wait is over. What was handed over stays in op->handed. */
+void bkpy_handover_withdraw(StreamOpObject *op);
+
+/* The operation that so many bytes for this reader can be handed to, instead
+ * of its buffer; borrowed, or NULL. */
+StreamOpObject *bkpy_handover_find(const StreamTransportObject *self,
+                                   PyObject *reader, const bkpy_attrs *attrs,
+                                   Py_ssize_t size);
+
+/* Move what was handed over, if anything, to the reader's buffer. 0, or -1
+ * with an exception. */
+int bkpy_handover_settle(StreamOpObject *op);
+
+/* The same for what was handed to any operation of this reader but this one.
+ * transport is the reader's. */
+int bkpy_handover_settle_reader(bkpy_state *state, PyObject *reader,
+                                PyObject *transport, const StreamOpObject *but);
+
+/* What stands in our class for an attribute by which the buffer can be seen:
+ * it settles first. base does all the rest; NULL: it is in the __dict__. */
+PyObject *bkpy_stream_attribute_new(bkpy_state *state, PyObject *name,
+                                    PyObject *base);
 
 /* --- attempts (streams_attempt.c) --- */
 

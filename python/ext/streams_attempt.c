@@ -73,6 +73,11 @@ view_reader(StreamOpObject *op, bool is_first, reader_view *ret)
         !PyLong_CheckExact(of[BKPY_READER_LIMIT])) {
         return false;
     }
+    if (bkpy_handover_settle_reader(op->method->state, op->owner,
+                                    of[BKPY_READER_TRANSPORT], op) < 0) {
+        PyErr_Clear(); /* asyncio's method meets it again */
+        return false;
+    }
     ret->data = PyByteArray_AS_STRING(of[BKPY_READER_BUFFER]);
     ret->size = PyByteArray_GET_SIZE(of[BKPY_READER_BUFFER]);
     ret->is_eof = of[BKPY_READER_EOF] == Py_True;
@@ -131,6 +136,25 @@ take(StreamOpObject *op, const reader_view *view, Py_ssize_t size,
     return BKPY_STREAM_DONE;
 }
 
+/* What was handed to the operation, as if it had come through the buffer. */
+static bkpy_stream_outcome
+take_handed(StreamOpObject *op, const reader_view *view, PyObject **ret)
+{
+    PyObject *bytes = op->handed;
+
+    if (view->size > 0) {
+        return BKPY_STREAM_UNUSUAL;
+    }
+    op->handed = NULL;
+    if (view->is_paused && view->limit >= 0 &&
+        resume_reading(op->method->state, &view->attrs) < 0) {
+        Py_DECREF(bytes);
+        return BKPY_STREAM_FAILED;
+    }
+    *ret = bytes;
+    return BKPY_STREAM_DONE;
+}
+
 /* --- waiting --- */
 
 /* The iterator of the waiter, and the waiter that it gives first. */
@@ -147,30 +171,65 @@ await(StreamOpObject *op, PyObject *waiter, PyObject **ret)
                : BKPY_STREAM_FAILED;
 }
 
+/* The loop, if it is ours and makes futures as we do; borrowed, or NULL. */
+static LoopObject *
+as_own_loop(bkpy_state *state, const bkpy_attrs *attrs)
+{
+    PyObject *transport = attrs->of[BKPY_READER_TRANSPORT];
+    PyObject *loop = attrs->of[BKPY_READER_LOOP];
+
+    /* Mostly it is the transport's, which is known to be one. */
+    if (!(Py_TYPE(transport) == state->StreamTransportType &&
+          StreamTransportObject_CAST(transport)->loop == (void *)loop) &&
+        !PyObject_TypeCheck(loop, state->LoopType)) {
+        return NULL;
+    }
+    return bkpy_loop_makes_own_futures(LoopObject_CAST(loop))
+               ? LoopObject_CAST(loop)
+               : NULL;
+}
+
+/* self._waiter = self._loop.create_future(); await self._waiter */
+static bkpy_stream_outcome
+await_new_future(StreamOpObject *op, LoopObject *loop, PyObject *transport,
+                 PyObject **ret)
+{
+    bkpy_stream_outcome outcome = BKPY_STREAM_FAILED;
+    PyObject *waiter = bkpy_future_new_unasked(loop);
+
+    if (waiter != NULL &&
+        bkpy_reader_set_waiter(op->method->state, op->owner, waiter) == 0) {
+        outcome = await(op, waiter, ret);
+    }
+    if (outcome == BKPY_STREAM_WAITING) {
+        bkpy_handover_offer(op, transport, waiter);
+    }
+    Py_XDECREF(waiter);
+    return outcome;
+}
+
 /* asyncio's _wait_for_data(). */
 static bkpy_stream_outcome
 wait_for_data(StreamOpObject *op, bool is_first, const reader_view *view,
               PyObject **ret)
 {
     bkpy_state *state = op->method->state;
-    PyObject *loop = view->attrs.of[BKPY_READER_LOOP];
+    const bkpy_attrs *attrs = &view->attrs;
+    LoopObject *loop = as_own_loop(state, attrs);
     bkpy_stream_outcome outcome = BKPY_STREAM_FAILED;
-    PyObject *waiter;
+    PyObject *transport;
 
-    if ((is_first && view->attrs.of[BKPY_READER_WAITER] != Py_None) ||
-        view->is_eof || !PyObject_TypeCheck(loop, state->LoopType) ||
-        !bkpy_loop_makes_own_futures(LoopObject_CAST(loop))) {
+    if (loop == NULL || view->is_eof ||
+        (is_first && attrs->of[BKPY_READER_WAITER] != Py_None)) {
         return BKPY_STREAM_UNUSUAL;
     }
+    /* Held, since from here on code of the user's may run. */
     Py_INCREF(loop);
-    if (!view->is_paused || resume_reading(state, &view->attrs) == 0) {
-        waiter = bkpy_future_new(LoopObject_CAST(loop));
-        if (waiter != NULL &&
-            PyObject_SetAttr(op->owner, state->str__waiter, waiter) == 0) {
-            outcome = await(op, waiter, ret);
-        }
-        Py_XDECREF(waiter);
+    transport = Py_NewRef(attrs->of[BKPY_READER_TRANSPORT]);
+    if (!view->is_paused || resume_reading(state, attrs) == 0) {
+        outcome = await_new_future(op, loop, transport, ret);
     }
+    Py_DECREF(transport);
     Py_DECREF(loop);
     return outcome;
 }
@@ -201,6 +260,11 @@ attempt_read(StreamOpObject *op, bool is_first, PyObject **ret)
     if (!to_size(op->arg, &size) || !view_reader(op, is_first, &view)) {
         return BKPY_STREAM_UNUSUAL;
     }
+    if (op->handed != NULL) {
+        return take_handed(op, &view, ret);
+    }
+    op->wants_min = 1;
+    op->wants_max = size;
     if (is_first && view.size == 0 && !view.is_eof) {
         return wait_for_data(op, is_first, &view, ret);
     }
@@ -216,6 +280,11 @@ attempt_readexactly(StreamOpObject *op, bool is_first, PyObject **ret)
     if (!to_size(op->arg, &size) || !view_reader(op, is_first, &view)) {
         return BKPY_STREAM_UNUSUAL;
     }
+    if (op->handed != NULL) {
+        return take_handed(op, &view, ret);
+    }
+    op->wants_min = size;
+    op->wants_max = size;
     return view.size < size ? wait_for_data(op, is_first, &view, ret)
                             : take(op, &view, size, ret);
 }
@@ -341,7 +410,9 @@ lets_write(bkpy_state *state, PyObject *protocol)
                     Py_False &&
                 PyDict_GetItemWithError(attrs, state->str__paused) == Py_False;
 
-    PyErr_Clear();
+    if (attrs != NULL && !does) {
+        PyErr_Clear();
+    }
     return does;
 }
 

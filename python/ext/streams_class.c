@@ -274,6 +274,21 @@ bkpy_reader_look(bkpy_state *state, PyObject *reader, bkpy_attrs *ret_attrs)
            look_at_reader(state, reader, ret_attrs);
 }
 
+int
+bkpy_reader_set_waiter(bkpy_state *state, PyObject *reader, PyObject *waiter)
+{
+    PyObject *dict;
+    int r;
+
+    if (Py_TYPE(reader) != state->ReaderType || !bkpy_reader_is_usual(state)) {
+        return PyObject_SetAttr(reader, state->str__waiter, waiter);
+    }
+    dict = PyObject_GenericGetDict(reader, NULL);
+    r = dict == NULL ? -1 : PyDict_SetItem(dict, state->str__waiter, waiter);
+    Py_XDECREF(dict);
+    return r;
+}
+
 bool
 bkpy_writer_look(bkpy_state *state, PyObject *writer, bkpy_attrs *ret_attrs)
 {
@@ -385,6 +400,49 @@ add_method(bkpy_state *state, PyObject *members, const bkpy_stream_kind *kind,
     return r;
 }
 
+static int
+add_attribute(bkpy_state *state, PyObject *members, PyObject *name,
+              PyObject *base)
+{
+    PyObject *attribute = bkpy_stream_attribute_new(state, name, base);
+    int r = attribute == NULL ? -1 : PyDict_SetItem(members, name, attribute);
+
+    Py_XDECREF(attribute);
+    return r;
+}
+
+/* The same around a descriptor of the class cls. */
+static int
+add_wrapper(bkpy_state *state, PyObject *members, PyObject *cls, PyObject *name)
+{
+    PyObject *dict = PyObject_GetAttr(cls, state->str___dict__);
+    PyObject *base = dict == NULL ? NULL : PyObject_GetItem(dict, name);
+    int r = -1;
+
+    if (base != NULL && Py_TYPE(base)->tp_descr_set != NULL) {
+        r = add_attribute(state, members, name, base);
+    }
+    else if (base != NULL) {
+        PyErr_Format(PyExc_TypeError, "%R is no attribute", base);
+    }
+    Py_XDECREF(dict);
+    Py_XDECREF(base);
+    return r;
+}
+
+static int
+add_attributes(bkpy_state *state, PyObject *members)
+{
+    if (add_attribute(state, members, state->str__buffer, NULL) < 0 ||
+        add_attribute(state, members, state->str__transport, NULL) < 0 ||
+        add_wrapper(state, members, (PyObject *)&PyBaseObject_Type,
+                    state->str___class__) < 0) {
+        return -1;
+    }
+    return add_wrapper(state, members, state->StreamReader,
+                       state->str___dict__);
+}
+
 static PyObject *
 make_members(bkpy_state *state, PyObject *base, bool is_writer)
 {
@@ -398,6 +456,9 @@ make_members(bkpy_state *state, PyObject *base, bool is_writer)
             add_method(state, members, kind, base) < 0) {
             Py_CLEAR(members);
         }
+    }
+    if (members != NULL && !is_writer && add_attributes(state, members) < 0) {
+        Py_CLEAR(members);
     }
     return members;
 }
@@ -432,9 +493,9 @@ try_class(bkpy_state *state, PyObject *base, PyTypeObject *cls,
     if (obj == NULL) {
         return -1;
     }
-    r = set_class(state, obj, cls);
+    r = bkpy_attrs_learn(obj, names, count, ret_layout) < 0 ? -1 : 1;
     if (r == 1) {
-        r = bkpy_attrs_learn(obj, names, count, ret_layout) < 0 ? -1 : 1;
+        r = set_class(state, obj, cls);
         /* The finalizer of a writer would call its transport. */
         (void)set_class(state, obj, (PyTypeObject *)state->StreamReader);
     }

@@ -104,10 +104,15 @@ bkpy_stream_op_new(StreamMethodObject *method, PyObject *owner, PyObject *arg)
     self->owner = Py_NewRef(owner);
     self->arg = Py_XNewRef(arg);
     self->awaited = NULL;
+    self->waiter = NULL;
+    self->transport = NULL;
+    self->handed = NULL;
     self->inner = NULL;
     self->gate = NULL;
     self->weakrefs = NULL;
     self->seen = 0;
+    self->wants_min = 0;
+    self->wants_max = 0;
     self->step = BKPY_OP_NEW;
     self->is_running = false;
     PyObject_GC_Track(self);
@@ -124,9 +129,27 @@ stream_op_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->owner);
     Py_VISIT(self->arg);
     Py_VISIT(self->awaited);
+    Py_VISIT((PyObject *)self->transport);
     Py_VISIT(self->inner);
     Py_VISIT(self->gate);
     return 0;
+}
+
+/* Nothing waits any more; what was handed over goes back. */
+static void
+end_wait(StreamOpObject *self)
+{
+    PyObject *pending;
+
+    bkpy_handover_withdraw(self);
+    if (self->handed == NULL) {
+        return;
+    }
+    pending = PyErr_GetRaisedException();
+    if (bkpy_handover_settle(self) < 0) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
+    PyErr_SetRaisedException(pending);
 }
 
 static int
@@ -134,6 +157,7 @@ stream_op_clear(PyObject *op)
 {
     StreamOpObject *self = StreamOpObject_CAST(op);
 
+    end_wait(self);
     self->step = BKPY_OP_DONE;
     Py_CLEAR(self->awaited);
     Py_CLEAR(self->inner);
@@ -148,6 +172,7 @@ stream_op_clear(PyObject *op)
 static void
 stop_waiting(StreamOpObject *self)
 {
+    end_wait(self);
     if (self->step == BKPY_OP_WAITING &&
         PyObject_SetAttr(self->owner, state_of(self)->str__waiter, Py_None) <
             0) {
@@ -318,6 +343,7 @@ op_attempt(StreamOpObject *self, PyObject **ret)
     case BKPY_STREAM_UNUSUAL:
         break;
     }
+    end_wait(self);
     return take_over(self) < 0 ? PYGEN_ERROR : step_inner(self, Py_None, ret);
 }
 
@@ -351,12 +377,17 @@ op_resume(StreamOpObject *self, PyObject *value, PyObject **ret)
         return r;
     }
     Py_CLEAR(self->awaited);
+    if (r == PYGEN_RETURN && self->inner == NULL) {
+        Py_CLEAR(*ret);
+        bkpy_handover_withdraw(self);
+        return op_attempt(self, ret);
+    }
+    end_wait(self);
     if (r == PYGEN_ERROR) {
         return raise_in_inner(self, ret);
     }
     Py_CLEAR(*ret);
-    return self->inner != NULL ? step_inner(self, Py_None, ret)
-                               : op_attempt(self, ret);
+    return step_inner(self, Py_None, ret);
 }
 
 static PySendResult
@@ -428,6 +459,7 @@ stream_op_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
         take_over(self) < 0) {
         return NULL;
     }
+    end_wait(self);
     Py_CLEAR(self->awaited);
     Py_CLEAR(self->gate);
     stack[0] = self->inner;
