@@ -394,7 +394,7 @@ reader_get_buffer(bk_transport *Py_UNUSED(t), void **ret_buf, size_t *ret_len,
     return 1;
 }
 
-/* In the scope: bytes, whose reference is taken, to the reader. */
+/* In the scope: bytes to the reader. */
 static void
 feed_bytes(StreamTransportObject *self, PyObject *bytes)
 {
@@ -402,10 +402,8 @@ feed_bytes(StreamTransportObject *self, PyObject *bytes)
 
     if (r == 0) {
         bkpy_stream_deliver(self, bytes);
-        return;
     }
-    Py_DECREF(bytes);
-    if (r < 0) {
+    else if (r < 0) {
         bkpy_stream_fail(self,
                          "Fatal error: protocol.data_received() call failed.");
     }
@@ -423,6 +421,7 @@ reader_bytes_updated(StreamTransportObject *self, size_t len)
     enter(self, &scope, self->context);
     if (_PyBytes_Resize(&bytes, (Py_ssize_t)len) == 0) {
         feed_bytes(self, bytes);
+        Py_DECREF(bytes);
     }
     else {
         bkpy_stream_fail(self, "Fatal read error on socket transport");

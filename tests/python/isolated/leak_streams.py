@@ -69,6 +69,27 @@ async def reads():
     peer.close()
 
 
+async def large():
+    """Received as the result of the read, and by an own data_received()."""
+    ours, peer = tcp_pair()
+    reader, writer = await connect(ours)
+    protocol = writer.transport.get_protocol()
+    original = protocol.data_received
+    for own in None, original:
+        if own is not None:
+            protocol.data_received = lambda data: original(data)
+        for _ in range(10):
+            task = asyncio.create_task(reader.readexactly(1 << 16))
+            await asyncio.sleep(0)
+            await loop.run_in_executor(None, peer.sendall, bytes(1 << 16))
+            await task
+    del protocol.data_received
+    writer.transport.abort()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    peer.close()
+
+
 async def dropped():
     """Tasks that wait for ever, in cycles with what they wait for."""
     ours, peer = tcp_pair()
@@ -85,8 +106,10 @@ async def dropped():
 
 def scenario():
     loop.run_until_complete(reads())
+    loop.run_until_complete(large())
     loop.run_until_complete(dropped())
 
 
 check_growth(scenario)
+loop.run_until_complete(loop.shutdown_default_executor())
 loop.close()
