@@ -56,8 +56,9 @@ struct bk_datagram_protocol {
      * is something to receive. The library then receives nothing itself. */
     void (*readable)(bk_datagram_transport *transport, void *self);
 
-    /* Around the datagram_received of one turn, and what is sent after them,
-     * for what an embedder does once for all of them. */
+    /* Around what one turn brings: all its datagram_received and what is sent
+     * after them, a failed receive's error_received, readable. For what an
+     * embedder does once for all of it. */
     void (*delivery_begins)(bk_datagram_transport *transport, void *self);
     void (*delivery_ended)(bk_datagram_transport *transport, void *self);
 

@@ -11,6 +11,7 @@ import logging
 import socket
 import traceback
 from asyncio import format_helpers
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -76,6 +77,23 @@ def is_coroutine_function(function: object) -> bool:
     if versions.DEPRECATES_ISCOROUTINEFUNCTION:
         return inspect.iscoroutinefunction(function)
     return asyncio.iscoroutinefunction(function)
+
+
+def fill_extra_info(
+    extra: dict[str, Any], owner: Any, sock: socket.socket
+) -> None:
+    """Put in what get_extra_info() of a transport over sock tells."""
+    extra["socket"] = FlushingSocket(owner, sock)
+    extra["sockname"] = _ask(sock.getsockname)
+    if "peername" not in extra:
+        extra["peername"] = _ask(sock.getpeername)
+
+
+def _ask(question: Callable[[], Any]) -> Any:
+    try:
+        return question()
+    except OSError:
+        return None
 
 
 def make_transport_socket(owner: Any, sock: socket.socket) -> FlushingSocket:

@@ -6,6 +6,7 @@ import selectors
 import weakref
 
 from becket import fork
+from becket.datagram import DatagramMixin
 from becket.debug import default_debug
 from becket.exceptions import ExceptionsMixin, logger
 from becket.running import RunningMixin
@@ -20,6 +21,7 @@ _VARIABLE = "BECKET_BACKEND"
 
 class SelectorEventLoop(
     UnixMixin,
+    DatagramMixin,
     SendfileMixin,
     RunningMixin,
     ExceptionsMixin,

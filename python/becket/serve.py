@@ -17,7 +17,11 @@ from becket.connect import bind_error, check_ssl_timeouts, refuse_ssl
 from becket.exceptions import logger
 from becket.resolve import ResolveMixin
 from becket.server import Server
-from becket.sockets import refuse_ssl_socket, require_stream
+from becket.sockets import (
+    refuse_ssl_socket,
+    require_stream,
+    set_reuse_port,
+)
 
 _INET_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
@@ -140,7 +144,7 @@ class _Options:
         if self._reuse_address:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
         if self._reuse_port and self._can_reuse_port(sock):
-            _reuse_port(sock)
+            set_reuse_port(sock)
         if self._keep_alive:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, True)
         if sock.family == socket.AF_INET6:
@@ -152,18 +156,6 @@ class _Options:
             not versions.REUSE_PORT_IS_INET_ONLY
             or sock.family in _INET_FAMILIES
         )
-
-
-def _reuse_port(sock: socket.socket) -> None:
-    if not hasattr(socket, "SO_REUSEPORT"):
-        raise ValueError("reuse_port not supported by socket module")
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    except OSError as exc:
-        raise ValueError(
-            "reuse_port not supported by socket module, SO_REUSEPORT defined"
-            " but not implemented."
-        ) from exc
 
 
 def _host_names(host: Any) -> Iterable[Any]:

@@ -51,6 +51,19 @@ def _require_connected(sock: socket.socket) -> None:
         ) from None
 
 
+def set_reuse_port(sock: socket.socket) -> None:
+    """Set SO_REUSEPORT; ValueError where there is none."""
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise ValueError("reuse_port not supported by socket module")
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    except OSError as exc:
+        raise ValueError(
+            "reuse_port not supported by socket module, SO_REUSEPORT defined"
+            " but not implemented."
+        ) from exc
+
+
 class SocketsMixin(ResolveMixin):
     """sock_connect(), with names as well as addresses."""
 

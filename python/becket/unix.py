@@ -209,7 +209,7 @@ def _bind(path: str | bytes, mode: int | None) -> socket.socket:
         if mode is not None:
             raise ValueError("mode is not supported for abstract Unix sockets")
     else:
-        _remove_stale(path)
+        remove_stale_file(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _bind_to(sock, path)
@@ -221,7 +221,7 @@ def _bind(path: str | bytes, mode: int | None) -> socket.socket:
     return sock
 
 
-def _remove_stale(path: str | bytes) -> None:
+def remove_stale_file(path: str | bytes) -> None:
     """Remove the socket file that a server before has left, if there is one.
 
     A file of another kind stays, and makes bind() fail.

@@ -25,7 +25,6 @@ class UnsupportedMixin(LoopBase):
 
     connect_read_pipe = _unsupported("connect_read_pipe")
     connect_write_pipe = _unsupported("connect_write_pipe")
-    create_datagram_endpoint = _unsupported("create_datagram_endpoint")
     sendfile = _unsupported("sendfile")
     start_tls = _unsupported("start_tls")
     subprocess_exec = _unsupported("subprocess_exec")

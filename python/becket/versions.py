@@ -62,6 +62,12 @@ SKIPS_UNAVAILABLE_ADDRESS: Final = _since((3, 11, 8), (3, 12, 2))
 # SO_REUSEPORT on other families.
 REUSE_PORT_IS_INET_ONLY: Final = _RUNNING >= (3, 14)
 
+# create_datagram_endpoint(sock=) takes SOCK_DGRAM alone; later ones take
+# everything but SOCK_STREAM.
+ENDPOINT_TAKES_DATAGRAM_SOCKETS_ONLY: Final = not _since(
+    (3, 11, 8), (3, 12, 2)
+)
+
 # socket.getaddrinfo() hands a port of any size to the resolver; before, one
 # that does not fit a C long is an OverflowError.
 HUGE_PORT_IS_RESOLVED: Final = _RUNNING >= (3, 13)

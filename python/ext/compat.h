@@ -229,6 +229,11 @@ bkpy_bytes_renew(PyObject *bytes, Py_ssize_t size)
  * callbacks runs in a copy of the context in which it was asked for. */
 #define BKPY_TRANSPORT_HAS_CONTEXT (PY_VERSION_HEX >= 0x030F0000)
 
+/* DatagramTransport.sendto(b'') sends an empty datagram; before, it does
+ * nothing. Since then a datagram that waits counts UDP's header as well. */
+#define BKPY_SENDS_EMPTY_DATAGRAMS (PY_VERSION_HEX >= 0x030D0000)
+#define BKPY_DATAGRAM_HEADER_BYTES (BKPY_SENDS_EMPTY_DATAGRAMS ? 8 : 0)
+
 /* How create_task() treats a task factory. */
 typedef enum {
     /* factory(loop, coro[, context=context]), then task.set_name(name); no

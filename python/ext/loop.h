@@ -237,6 +237,10 @@ BKPY_KWMETHOD(loop_getnameinfo);
  * reading and the waking of waiter. context counts where a transport has one
  * for its whole life; None: a copy of the current one. */
 BKPY_KWMETHOD(loop_make_stream_transport);
+/* datagram_transport.c: _make_datagram_transport(sock, protocol, address=None,
+ * waiter=None, extra=None) -> DatagramTransport, likewise. address: the only
+ * one to send to. */
+BKPY_KWMETHOD(loop_make_datagram_transport);
 /* server.c: Server is a base class; it has its own methods, see server.c. */
 
 /* Negative result of a call into the core: what an external selector raised

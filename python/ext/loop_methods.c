@@ -145,6 +145,10 @@ PyMethodDef bkpy_loop_methods[] = {
      "_make_stream_transport($self, /, sock, protocol, waiter=None, "
      "extra=None, server=None, context=None)\n--\n\n"
      "A transport that takes over a connected socket."},
+    {"_make_datagram_transport", METHOD(loop_make_datagram_transport), KEYWORDS,
+     "_make_datagram_transport($self, /, sock, protocol, address=None, "
+     "waiter=None, extra=None)\n--\n\n"
+     "A transport that takes over a datagram socket."},
 
     {"_adopt_methods", loop_adopt_methods, METH_NOARGS | METH_CLASS,
      "_adopt_methods($type, /)\n--\n\n"

@@ -163,6 +163,7 @@ static int (*const setups[])(PyObject *module, bkpy_state *state) = {
     bkpy_stream_op_setup,
     bkpy_stream_attribute_setup,
     bkpy_streams_setup,
+    bkpy_datagram_transport_setup,
 };
 
 static int
@@ -194,6 +195,7 @@ static const size_t members[] = {
     PLACE(TimerHandleType),
     PLACE(WatchType),
     PLACE(StreamTransportType),
+    PLACE(DatagramTransportType),
     PLACE(ServerType),
     PLACE(SockOpType),
     PLACE(StreamMethodType),

@@ -57,9 +57,11 @@
     X(create_future)                                                           \
     X(create_task)                                                             \
     X(data_received)                                                           \
+    X(datagram_received)                                                       \
     X(done)                                                                    \
     X(drain)                                                                   \
     X(eof_received)                                                            \
+    X(error_received)                                                          \
     X(extend)                                                                  \
     X(exception)                                                               \
     X(feed_data)                                                               \
@@ -142,6 +144,7 @@ typedef struct bkpy_state {
     PyTypeObject *TimerHandleType;
     PyTypeObject *WatchType;
     PyTypeObject *StreamTransportType;
+    PyTypeObject *DatagramTransportType;
     PyTypeObject *ServerType;
     PyTypeObject *SockOpType;
     PyTypeObject *StreamMethodType;
@@ -178,6 +181,7 @@ typedef struct bkpy_state {
      *   report_slow(handle, duration) -> None        logs 'Executing ...'
      *   check_callback(callback, method) -> None     or TypeError
      *   make_transport_socket(owner, sock) -> TransportSocket
+     *   fill_extra_info(extra, owner, sock) -> None  what get_extra_info tells
      * A handle is read through _callback, _args, _loop, _cancelled, _when and
      * _source_traceback, as asyncio does. */
     PyObject *support;
@@ -220,6 +224,7 @@ int bkpy_timer_handle_setup(PyObject *module, bkpy_state *state);
 int bkpy_watch_setup(PyObject *module, bkpy_state *state);
 int bkpy_loop_setup(PyObject *module, bkpy_state *state);
 int bkpy_stream_transport_setup(PyObject *module, bkpy_state *state);
+int bkpy_datagram_transport_setup(PyObject *module, bkpy_state *state);
 int bkpy_server_setup(PyObject *module, bkpy_state *state);
 int bkpy_sock_op_setup(PyObject *module, bkpy_state *state);
 int bkpy_socket_setup(PyObject *module, bkpy_state *state);

@@ -128,9 +128,9 @@ is_original(bkpy_state *state, PyTypeObject *type, const char *name)
 }
 
 int
-bkpy_socket_is_plain(bkpy_state *state, PyObject *sock)
+bkpy_socket_has_plain(bkpy_state *state, PyObject *sock,
+                      const char *const *names)
 {
-    static const char *const names[] = {"recv", "recv_into", "send", "fileno"};
     PyTypeObject *type = Py_TYPE(sock);
 
     if (type == state->SocketType) {
@@ -139,14 +139,23 @@ bkpy_socket_is_plain(bkpy_state *state, PyObject *sock)
     if (!PyType_IsSubtype(type, state->SocketType)) {
         return 0;
     }
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
-        int same = is_original(state, type, names[i]);
+    for (; *names != NULL; names++) {
+        int same = is_original(state, type, *names);
 
         if (same <= 0) {
             return same;
         }
     }
     return 1;
+}
+
+int
+bkpy_socket_is_plain(bkpy_state *state, PyObject *sock)
+{
+    static const char *const names[] = {"recv", "recv_into", "send", "fileno",
+                                        NULL};
+
+    return bkpy_socket_has_plain(state, sock, names);
 }
 
 PyObject *

@@ -28,6 +28,10 @@ bool bkpy_socket_is_direct(bkpy_state *state, PyObject *sock);
  * exception. */
 int bkpy_socket_is_plain(bkpy_state *state, PyObject *sock);
 
+/* The same for these methods; NULL ends the list. */
+int bkpy_socket_has_plain(bkpy_state *state, PyObject *sock,
+                          const char *const *names);
+
 /* A socket.socket that takes fd. On failure NULL, and fd is still the
  * caller's. */
 PyObject *bkpy_socket_from_fd(bkpy_state *state, int fd);

@@ -155,11 +155,9 @@ static void
 deliver(bk_datagram_transport *t, const struct bki_datagram *datagrams,
         int count)
 {
-    int done;
+    int done = deliver_some(t, datagrams, count);
     int r = 0;
 
-    begin_delivery(t);
-    done = deliver_some(t, datagrams, count);
     if (bki_datagram_is_open(t)) {
         r = keep_rest(t, datagrams + done, count - done);
         queue_rest(t);
@@ -167,7 +165,6 @@ deliver(bk_datagram_transport *t, const struct bki_datagram *datagrams,
     if (r < 0) {
         bki_datagram_tell_error(t, r);
     }
-    end_delivery(t);
 }
 
 void
@@ -180,6 +177,7 @@ bki_datagram_on_datagrams(bk_io *io, const struct bki_datagram *datagrams,
     if (!bki_datagram_is_open(t)) {
         return;
     }
+    begin_delivery(t);
     if (count > 0) {
         deliver(t, datagrams, count);
     }
@@ -189,6 +187,7 @@ bki_datagram_on_datagrams(bk_io *io, const struct bki_datagram *datagrams,
     else {
         bki_datagram_tell_error(t, count);
     }
+    end_delivery(t);
 }
 
 /* What an earlier turn has left. It may close the transport, which drops what
@@ -231,7 +230,9 @@ bki_datagram_on_burst(bk_io *io)
         return 0;
     }
     if (t->_protocol->readable != NULL) {
+        begin_delivery(t);
         t->_protocol->readable(t, t->_self);
+        end_delivery(t);
         return 0;
     }
     return t->_burst;

@@ -14,7 +14,6 @@ row = pytest.mark.row
 LATER = {
     "connect_read_pipe",
     "connect_write_pipe",
-    "create_datagram_endpoint",
     "sendfile",
     "start_tls",
     "subprocess_exec",
@@ -119,7 +118,6 @@ def test_what_comes_later_says_so(loop, name):
     arguments = {
         "connect_read_pipe": (asyncio.Protocol, None),
         "connect_write_pipe": (asyncio.Protocol, None),
-        "create_datagram_endpoint": (asyncio.DatagramProtocol,),
         "sendfile": (None, None),
         "start_tls": (None, None, None),
         "subprocess_exec": (asyncio.SubprocessProtocol, "true"),

@@ -28,6 +28,9 @@ def counted(things):
 async def examples(loop):
     ours, peer = tcp_pair()
     transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+    endpoint, _ = await loop.create_datagram_endpoint(
+        asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+    )
     server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
     peer.setblocking(False)
     waiting = loop.sock_recv(peer, 1)
@@ -41,6 +44,7 @@ async def examples(loop):
         loop.call_later(0, int),
         loop.call_soon_threadsafe(int),
         transport,
+        endpoint,
         server,
         server.sockets[0],
         transport.get_extra_info("socket"),
@@ -58,6 +62,7 @@ async def examples(loop):
         if asyncio.iscoroutine(thing):
             thing.close()
     transport.abort()
+    endpoint.abort()
     server.close()
     await server.wait_closed()
     await asyncio.sleep(0)

@@ -13,6 +13,7 @@ import contextlib
 import contextvars
 import functools
 import gc
+import operator
 import os
 import socket
 import sys
@@ -34,6 +35,8 @@ Protocol = functools.partial(
     connection_lost=id,
     pause_writing=int,
     resume_writing=int,
+    datagram_received=operator.is_,
+    error_received=id,
 )
 
 
@@ -465,6 +468,117 @@ def sock_calls(loop):
     right.close()
 
 
+class Endpoint:
+    """A datagram transport with its peer, made anew each time."""
+
+    def __init__(self, loop):
+        self.loop = loop
+
+    def make(self):
+        self.ours = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.ours.bind(("127.0.0.1", 0))
+        self.peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.peer.connect(self.ours.getsockname())
+        self.address = self.peer.getsockname()
+        self.transport, self.protocol = self.loop.run_until_complete(
+            self.loop.create_datagram_endpoint(Protocol, sock=self.ours)
+        )
+        turns(self.loop, 2)
+
+    def end(self, _=None):
+        self.peer.close()
+        if self.ours.fileno() != -1:
+            self.transport.abort()
+        self.transport = self.protocol = None
+        turns(self.loop, 3)
+        if self.ours.fileno() != -1:
+            # The failure hit the end itself; the collector is what is left.
+            gc.collect()
+            turns(self.loop, 2)
+            self.ours.close()
+
+    def call(self, name, *args):
+        return lambda: getattr(self.transport, name)(*args)
+
+    def send(self, data):
+        return lambda: self.transport.sendto(data, self.address)
+
+
+def datagrams(loop):
+    endpoint = Endpoint(loop)
+    for call in (
+        endpoint.send(b"x"),
+        endpoint.send(bytearray(b"x")),
+        endpoint.send(memoryview(b"x")),
+        endpoint.send(bytes(70000)),
+        endpoint.call("sendto", b"x", ("localhost", 9)),
+        endpoint.call("sendto", b"x"),
+        endpoint.call("get_write_buffer_size"),
+        endpoint.call("set_write_buffer_limits", 1000),
+        endpoint.call("get_extra_info", "socket"),
+        endpoint.call("pause_reading"),
+        endpoint.call("set_protocol", Protocol()),
+        endpoint.call("close"),
+        endpoint.call("abort"),
+    ):
+        sweep(call, endpoint.make, endpoint.end)
+
+    def received():
+        endpoint.make()
+        endpoint.peer.send(b"x" * 3000)
+
+    sweep_turn(loop, received, endpoint.end)
+
+    def closing():
+        endpoint.make()
+        endpoint.transport.close()
+
+    sweep_turn(loop, closing, endpoint.end)
+
+
+def datagrams_waiting(loop):
+    """What the kernel does not take, and what comes of it."""
+    made = []
+
+    def prepare():
+        ours, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        ours.connect(peer_name(peer))
+        transport, _ = loop.run_until_complete(
+            loop.create_datagram_endpoint(Protocol, sock=ours)
+        )
+        turns(loop, 2)
+        while transport.get_write_buffer_size() == 0:
+            transport.sendto(bytes(1000))
+        made.append((ours, peer, transport))
+
+    def drained():
+        prepare()
+        made[0][1].setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                made[0][1].recv(2000)
+
+    def tidy(_=None):
+        ours, peer, transport = made.pop()
+        peer.close()
+        if ours.fileno() != -1:
+            transport.abort()
+        del transport
+        turns(loop, 3)
+        gc.collect()
+        ours.close()
+
+    sweep(lambda: made[0][2].sendto(b"x" * 100), prepare, tidy)
+    sweep(lambda: made[0][2].sendto(bytearray(b"x")), prepare, tidy)
+    sweep_turn(loop, drained, tidy)
+
+
+def peer_name(peer):
+    peer.bind("")  # the kernel chooses an abstract name, unix(7)
+    return peer.getsockname()
+
+
 SCENARIOS = {
     function.__name__: function
     for function in (
@@ -482,6 +596,8 @@ SCENARIOS = {
         draining,
         accepting,
         sock_calls,
+        datagrams,
+        datagrams_waiting,
     )
 }
 
