@@ -66,6 +66,12 @@ deliver_one(bk_datagram_transport *t, const struct bki_datagram *datagram)
     bki_loop_flush_streams(t->_io._loop);
 }
 
+static int
+at_most(int n, int limit)
+{
+    return n < limit ? n : limit;
+}
+
 /* Broken off: that many at a time are enough. Whole: try more, unless fewer
  * were there. */
 static void
@@ -74,8 +80,8 @@ learn_burst(bk_datagram_transport *t, int done, int count, bool is_whole)
     if (!is_whole) {
         t->_burst = done > 0 ? done : 1;
     }
-    else if (count == t->_burst && t->_burst < BKI_BURST_MAX) {
-        t->_burst *= 2;
+    else if (count == t->_burst) {
+        t->_burst = at_most(t->_burst * 2, BKI_BURST_MAX);
     }
     else if (count <= t->_burst / 4) {
         t->_burst /= 2;

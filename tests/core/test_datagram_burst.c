@@ -34,6 +34,40 @@ START_TEST(what_is_there_comes_in_few_turns)
 END_TEST
 
 static void
+ignore(void *arg)
+{
+    (void)arg;
+}
+
+static void
+schedule_on_41st(struct endpoint *of, const void *data, size_t len)
+{
+    (void)data;
+    (void)len;
+    if (of->received == 41) {
+        ck_assert_int_eq(bk_loop_call_soon(of->loop, ignore, NULL, NULL), 0);
+    }
+}
+
+/* How many to receive at once is learned, and grows from any number, but not
+ * beyond what there is room for. */
+START_TEST(bursts_grow_to_the_limit_and_no_further)
+{
+    begin_endpoint(_i);
+    warm_up_burst(64);
+    endpoint.on_datagram = schedule_on_41st;
+    peer_sends_numbers(1, 60);
+    run_until_received(60);
+    for (int i = 1; i <= 10; i++) {
+        peer_sends_numbers(1, 100);
+        run_until_received(60 + 100 * i);
+    }
+    ck_assert_int_eq(endpoint.errors, 0);
+    end_endpoint();
+}
+END_TEST
+
+static void
 note_callback(void *arg)
 {
     note_endpoint(arg, "callback");
@@ -340,6 +374,7 @@ main(void)
     TCase *tcase = new_endpoint_case(suite, "bursts");
 
     ADD(tcase, what_is_there_comes_in_few_turns);
+    ADD(tcase, bursts_grow_to_the_limit_and_no_further);
     ADD(tcase, callbacks_come_between_datagrams);
     ADD(tcase, timers_come_between_datagrams);
     ADD(tcase, stop_comes_between_datagrams);
