@@ -144,19 +144,8 @@ grow_index(struct poll_poller *self, int fd)
 }
 
 /* poll(2) finds out about a bad fd only when it waits; whoever adds one shall
- * be told at once, as epoll_ctl tells. */
-static int
-check_fd(int fd)
-{
-    struct pollfd probe = {.fd = fd};
-    int r = bki_sys_poll(&probe, 1, 0);
-
-    if (r < 0) {
-        return r;
-    }
-    return (probe.revents & POLLNVAL) != 0 ? -EBADF : 0;
-}
-
+ * be told at once, as epoll_ctl tells. (poll(2) itself, without a wait, may
+ * still be interrupted by a signal.) */
 static int
 poll_add(struct bki_poller *poller, int fd, unsigned events,
          uint32_t generation)
@@ -167,7 +156,7 @@ poll_add(struct bki_poller *poller, int fd, unsigned events,
     if (find(self, fd) >= 0) {
         return -EEXIST;
     }
-    r = check_fd(fd);
+    r = bki_sys_check_open(fd);
     if (r == 0) {
         r = grow_index(self, fd);
     }

@@ -250,6 +250,23 @@ START_TEST(test_a_failing_wait)
 }
 END_TEST
 
+/* A signal that comes in the middle is nothing to whoever begins to watch. */
+START_TEST(test_a_signal_while_watching_begins)
+{
+    bk_watch watch;
+
+    support_pair(fds);
+    loop = support_new_loop(SUPPORT_POLL);
+    ck_assert_int_eq(bk_watch_init(&watch, loop, fds[0], on_watch), 0);
+    bki_fault_arm_all(BKI_SYS_POLL, 1, -EINTR);
+    ck_assert_int_eq(bk_watch_set(&watch, BK_READABLE), 0);
+    (void)bki_fault_disarm();
+    ck_assert_int_eq(bk_watch_set(&watch, 0), 0);
+    support_free_loop(loop);
+    support_close_pair(fds);
+}
+END_TEST
+
 static void
 watch_something(void)
 {
@@ -370,6 +387,7 @@ add_tests(TCase *tcase)
     tcase_add_test(tcase, test_auto_falls_back);
     tcase_add_test(tcase, test_without_epoll_pwait2);
     tcase_add_test(tcase, test_a_failing_wait);
+    tcase_add_test(tcase, test_a_signal_while_watching_begins);
     tcase_add_test(tcase, test_fork_without_the_page);
     tcase_add_test(tcase, test_call_soon_threadsafe_without_memory);
     tcase_add_loop_test(tcase, test_rebuild_that_fails, 1, 3);
