@@ -9,6 +9,7 @@ stays the caller's until a transport has taken it over.
 """
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import socket
@@ -152,7 +153,7 @@ class ConnectMixin(SocketsMixin):
             )
         except BaseException:
             if is_ours or versions.FAILED_FACTORY_CLOSES_SOCKET:
-                sock.close()
+                _discard(sock)
             raise
         try:
             await waiter
@@ -227,9 +228,7 @@ class _Attempts:
         return None
 
     async def _staggered(self, delay: float) -> socket.socket | None:
-        race: Race[socket.socket] = Race(
-            self._loop, delay, socket.socket.close
-        )
+        race: Race[socket.socket] = Race(self._loop, delay, _discard)
         return await race.run(
             functools.partial(self._connect, info) for info in self._infos
         )
@@ -247,12 +246,18 @@ class _Attempts:
                     _bind_local(sock, self._local, errors)
                 await self._loop.sock_connect(sock, address)
             except BaseException:
-                sock.close()
+                _discard(sock)
                 raise
         except OSError as exc:
             errors.append(exc)
             raise
         return sock
+
+
+def _discard(sock: socket.socket) -> None:
+    """Close it; more has failed by now than its close() could tell of."""
+    with contextlib.suppress(OSError):
+        sock.close()
 
 
 def _check_given(sock: socket.socket | None) -> socket.socket:

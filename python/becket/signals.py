@@ -10,6 +10,7 @@ would send signal numbers to somebody's connection.
 """
 
 import asyncio
+import contextlib
 import contextvars
 import errno
 import os
@@ -192,8 +193,8 @@ class SignalsMixin(LoopBase):
             # The core's method: what a subclass overrides is for users' fds.
             _core.Loop.add_reader(self, ssock.fileno(), self._read_signals)
         except BaseException:
-            ssock.close()
-            csock.close()
+            _discard(ssock)
+            _discard(csock)
             raise
         self._ssock, self._csock = ssock, csock
         return csock.fileno()
@@ -229,7 +230,7 @@ class SignalsMixin(LoopBase):
             return
         _core.Loop.remove_reader(self, ssock.fileno())
         self._ssock = self._csock = None
-        ssock.close()
+        _discard(ssock)
         try:
             self._uninstall_wakeup_fd(csock)
         except ValueError:
@@ -238,7 +239,7 @@ class SignalsMixin(LoopBase):
             # connection.
             csock.detach()
         else:
-            csock.close()
+            _discard(csock)
 
     def _close_signals(self) -> None:
         """Remove all handlers; the last part of closing the loop."""
@@ -294,6 +295,12 @@ def _explain(sig: int, exc: OSError) -> Exception:
     if exc.errno == errno.EINVAL:
         return RuntimeError(f"sig {sig} cannot be caught")
     return exc
+
+
+def _discard(sock: socket.socket) -> None:
+    """Close it, which Linux does also when close() says that it failed."""
+    with contextlib.suppress(OSError):
+        sock.close()
 
 
 def _identity(fd: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 """create_connection: what it makes, from what, and in which order."""
 
 import asyncio
+import errno
 import socket
 
 import pytest
@@ -124,6 +125,20 @@ async def test_factory_is_not_called_when_the_connection_fails(loop):
                 lambda: called.append(1), "127.0.0.1", port
             )
     assert called == []
+
+
+async def test_a_failing_close_hides_no_refusal(loop, monkeypatch):
+    """Why it could not connect says more than why it could not close."""
+    real_close = socket.socket._real_close
+
+    def close(sock):
+        real_close(sock)
+        raise OSError(errno.EIO, "close failed")
+
+    with refusing_port() as port, monkeypatch.context() as patch:
+        patch.setattr(socket.socket, "_real_close", close)
+        with pytest.raises(ConnectionRefusedError):
+            await loop.create_connection(Recorder, "127.0.0.1", port)
 
 
 @row("P1A-071")
