@@ -26,9 +26,6 @@ bkpy_error_new(bkpy_state *state, int code)
         return PyObject_CallFunction(state->gaierror, "is", eai,
                                      gai_strerror(eai));
     }
-    if (code == -ENOMEM) {
-        return PyObject_CallNoArgs(PyExc_MemoryError);
-    }
     if (code <= -4096 || code >= 0) {
         return PyObject_CallFunction(PyExc_SystemError, "s", bk_err_name(code));
     }
@@ -45,6 +42,12 @@ bkpy_error_set(bkpy_state *state, int code)
         Py_DECREF(exc);
     }
     return NULL;
+}
+
+PyObject *
+bkpy_error_set_memory(bkpy_state *state, int code)
+{
+    return code == -ENOMEM ? PyErr_NoMemory() : bkpy_error_set(state, code);
 }
 
 /* The errno attribute of an OSError, or 0. No exception is set. */

@@ -21,6 +21,7 @@
 
 #include "handle.h"
 
+#include <errno.h>
 #include <stddef.h>
 
 #include "errors.h"
@@ -268,7 +269,9 @@ queue_result(HandleObject *self, int r)
 {
     if (r < 0) {
         bkpy_handle_dequeued((PyObject *)self);
-        bkpy_loop_raise(self->loop, r);
+        /* No system call is made here: it is our own memory that is short. */
+        (void)(r == -ENOMEM ? PyErr_NoMemory()
+                            : bkpy_loop_raise(self->loop, r));
         return -1;
     }
     return 0;

@@ -13,6 +13,7 @@
 #include "errors.h"
 #include "loop.h"
 
+#include <errno.h>
 #include <netdb.h>
 
 typedef struct {
@@ -171,6 +172,19 @@ parse_hints(PyObject *const *values, struct addrinfo *ret_hints)
     return 0;
 }
 
+/* Why a lookup could not begin. Without a thread it is the exception that
+ * threading has, as from asyncio's executor; a BlockingIOError would be taken
+ * for "not ready yet". Always NULL. */
+static PyObject *
+raise_not_begun(LoopObject *loop, int code)
+{
+    if (code == -EAGAIN || code == -EPERM) {
+        PyErr_SetString(PyExc_RuntimeError, "can't start new thread");
+        return NULL;
+    }
+    return bkpy_error_set_memory(loop->state, code);
+}
+
 static PyObject *
 start_getaddrinfo(LoopObject *loop, const char *host, const char *service,
                   const struct addrinfo *hints)
@@ -192,7 +206,7 @@ start_getaddrinfo(LoopObject *loop, const char *host, const char *service,
     if (r < 0) {
         request_free(request);
         Py_DECREF(future);
-        return bkpy_error_set(loop->state, r);
+        return raise_not_begun(loop, r);
     }
     return future;
 }
@@ -259,7 +273,7 @@ start_getnameinfo(LoopObject *loop, const bk_address *address, int flags)
     if (r < 0) {
         request_free(request);
         Py_DECREF(future);
-        return bkpy_error_set(loop->state, r);
+        return raise_not_begun(loop, r);
     }
     return future;
 }

@@ -72,7 +72,7 @@ finish_write(StreamTransportObject *self, int r)
         return NULL;
     }
     if (r < 0) {
-        return bkpy_error_set(self->state, r);
+        return bkpy_error_set_memory(self->state, r);
     }
     Py_RETURN_NONE;
 }
