@@ -114,13 +114,14 @@ def run_pytest(
     environment: Environment,
     name: str,
     variables: dict[str, str],
-    folder: str = "tests/python",
+    *arguments: str,
 ) -> Result:
     report = RESULTS / f"{name}.xml"
     report.unlink(missing_ok=True)
     # Two at a time: most tests wait for sockets and clocks.
     command: list[str | Path] = [environment.python, "-m", "pytest", "-q"]
-    command += ["-n", "2", f"--junitxml={report}", folder]
+    command += ["-n", "2", f"--junitxml={report}"]
+    command += arguments or ("tests/python",)
     exit_code, _ = stream(command, variables)
     return count_junit(report, exit_code)
 
@@ -132,11 +133,34 @@ def run_tools(environment: Environment) -> Result:
     )
 
 
-def run_python(environment: Environment) -> Result:
+def extent(is_full: bool) -> tuple[str, ...]:
+    """For the tests that play thousands of trials: all that there are."""
+    return ("--full",) if is_full else ()
+
+
+def run_python(environment: Environment, is_full: bool) -> Result:
     with environments.build_lock():
         environments.install_extension(environment)
     return run_pytest(
-        environment, f"py{environment.version}", environment.variables()
+        environment,
+        f"py{environment.version}",
+        environment.variables(),
+        "tests/python",
+        *extent(is_full),
+    )
+
+
+def run_faulty(environment: Environment, is_full: bool) -> Result:
+    """Every system call of the library fails, in a build that lets it."""
+    with environments.build_lock():
+        site = environments.install_faulty(environment)
+    return run_pytest(
+        environment,
+        f"fault-py{environment.version}",
+        environment.variables(PYTHONPATH=str(site)),
+        "tests/python/test_faults.py",
+        *("-k", "core"),
+        *extent(is_full),
     )
 
 
@@ -214,9 +238,12 @@ def plan_pythons(machine: environments.Machine, is_full: bool) -> list[Part]:
     for environment in machine.environments:
         name = f"Python {environment.version}"
         parts += [
-            Part(f"{name} tests", partial(run_python, environment)),
+            Part(f"{name} tests", partial(run_python, environment, is_full)),
             Part(f"{name} conformance", partial(run_conformance, environment)),
         ]
+        if is_full or environment is machine.environments[-1]:
+            faulty = partial(run_faulty, environment, is_full)
+            parts.append(Part(f"{name}, failing calls", faulty))
         if is_full:
             sanitized = partial(run_sanitized, environment)
             parts.append(Part(f"{name}, ASan and UBSan", sanitized))

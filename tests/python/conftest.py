@@ -39,6 +39,11 @@ def pytest_addoption(parser):
         help="run the tests on CPython's own event loop",
     )
     group.addoption(
+        "--full",
+        action="store_true",
+        help="also what takes minutes: every system call, every point",
+    )
+    group.addoption(
         "--poller",
         action="append",
         choices=BACKENDS,

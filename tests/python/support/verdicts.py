@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""Where a system call's failure has to arrive.
+
+Whoever asked is told: the coroutine raises it, connection_lost() gets it, or
+the exception handler does, as the very OSError that the errno stands for. The
+tables name the exceptions, each with its reason; anything else is a fault of
+the loop.
+"""
+
+from support.faults import PASSING
+
+TOLD = ("raised", "lost", "reported")
+
+# Calls whose failure may go unnoticed, since nothing is lost by it.
+UNNOTICED = {
+    "close": "Linux has closed the fd whatever it says",
+    "cond_init": "lookups then go on with the threads that there are",
+    "epoll_ctl": "as epoll_del and epoll_mod, which libc tells apart",
+    "epoll_del": "the fd is closed next, or its events are nobody's",
+    "epoll_mod": "told again at the next wait; the call itself is tried",
+    "epoll_pwait2": "epoll_wait() is there",
+    "getpeername": "get_extra_info() says None",
+    "getsockname": "get_extra_info() says None",
+    "madvise": "a fork is then noticed by the process id",
+    "mmap": "a fork is then noticed by the process id",
+    "setsockopt": "TCP_NODELAY is a wish",
+    "shutdown": "the connection is gone, which connection_lost() tells",
+}
+
+# A peer that gave up while it waited to be accepted is nobody's error.
+UNNOTICED_ERRORS = {("accept", "ECONNABORTED")}
+
+# Scenarios that have another way to their end.
+SURVIVED = {
+    "connect_to_one_of_many": "one of the other addresses answers",
+    "connect_refused": "it is refused either way",
+    "connect_socket_refused": "it is refused either way",
+}
+SURVIVED_CALLS = {
+    ("send_file_by_kernel", "sendfile"): "read and sent by blocks",
+}
+
+# Where CPython's text replaces the error: "could not bind on any address".
+REPLACED = {("bind", "EADDRNOTAVAIL")} | {
+    ("socket", error)
+    for error in (
+        "EMFILE",
+        "ENFILE",
+        "ENOBUFS",
+        "ENOMEM",
+        "EACCES",
+        "EAFNOSUPPORT",
+    )
+}
+REPLACING = ("create_server", "start_server")
+
+# A socket object's close() that raises, where nobody called it.
+UNRAISABLE = ("close",)
+
+
+def is_right(scenario, fault, arrived):
+    """Whether this failure was to arrive there in this scenario."""
+    if arrived in TOLD:
+        return fault.error not in PASSING or fault.call == "close"
+    if arrived == "unraisable":
+        return fault.call in UNRAISABLE
+    if arrived == "unnoticed":
+        return may_go_unnoticed(scenario, fault)
+    return (
+        fault.call,
+        fault.error,
+    ) in REPLACED and scenario.method in REPLACING
+
+
+def may_go_unnoticed(scenario, fault):
+    return (
+        fault.error in PASSING
+        or fault.call in UNNOTICED
+        or (fault.call, fault.error) in UNNOTICED_ERRORS
+        or scenario.name in SURVIVED
+        or (scenario.name, fault.call) in SURVIVED_CALLS
+    )
