@@ -303,6 +303,7 @@ loop_dealloc(PyObject *op)
     bk_loop_free(self->core);
     bkpy_transports_free(self);
     bkpy_handle_free_cache(self);
+    Py_XDECREF(self->context_keyword);
     Py_XDECREF(self->handle_type);
     Py_XDECREF(self->timer_handle_type);
     tp->tp_free(op);

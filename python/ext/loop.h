@@ -37,7 +37,8 @@ typedef struct LoopObject {
     PyTypeObject *timer_handle_type;
     void *free_handles; /* handle.c: cached memory, bounded */
     unsigned free_handle_count;
-    PyObject *spare_bytes;   /* spare.c: owned, or NULL */
+    PyObject *spare_bytes;     /* spare.c: owned, or NULL */
+    PyObject *context_keyword; /* loop_call.c: owned string, or NULL */
     unsigned type_version;   /* overridden holds for this version of the type */
     unsigned overridden;     /* BKPY_OWN_x that the class overrides */
     uint64_t turn;           /* counts turns, see loop_watch.c */

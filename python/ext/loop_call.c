@@ -69,6 +69,22 @@ struct call {
     PyObject *context; /* NULL: a copy of the current one */
 };
 
+/* Whether this keyword is "context". The string of _asyncio's own calls is not
+ * interned: it is remembered when it is met first. */
+static bool
+is_context(LoopObject *self, PyObject *keyword)
+{
+    if (keyword == self->state->str_context ||
+        keyword == self->context_keyword) {
+        return true;
+    }
+    if (PyUnicode_CompareWithASCIIString(keyword, "context") != 0) {
+        return false;
+    }
+    Py_XSETREF(self->context_keyword, Py_NewRef(keyword));
+    return true;
+}
+
 /* Sort (lead, callback, *args, context=None), lead being a further parameter
  * for spec->positional == 2. The usual forms come first. */
 static int
@@ -84,7 +100,7 @@ parse_call(LoopObject *self, PyObject *const *args, Py_ssize_t nargs,
         values[named - 1] = args[named - 1];
     }
     else if (nargs >= named && PyTuple_GET_SIZE(kwnames) == 1 &&
-             PyTuple_GET_ITEM(kwnames, 0) == self->state->str_context) {
+             is_context(self, PyTuple_GET_ITEM(kwnames, 0))) {
         values[0] = args[0];
         values[named - 1] = args[named - 1];
         values[named] = args[nargs];

@@ -243,6 +243,10 @@ parse_task_call(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
     PyObject *rest = NULL;
     int r;
 
+    if (nargs == 1 && kwnames == NULL) {
+        *ret = (struct task_call){.coro = args[0]};
+        return 0;
+    }
     if (kwnames == NULL || knows_all(kwnames) ||
         bkpy_task_factory_rule() == BKPY_FACTORY_SETS_NAME) {
         r = bkpy_parse(args, nargs, kwnames, &create_task_spec, values);
@@ -281,6 +285,13 @@ new_task_of(PyObject *type, LoopObject *self, const struct task_call *call)
                          call->context};
     PyObject *kwargs, *task;
 
+    if (call->rest == NULL && call->name == NULL && call->context == NULL &&
+        type == (PyObject *)state->TaskType) {
+        /* Of which these are the defaults: fewer keywords for it to sort. */
+        return PyObject_Vectorcall(type, args + 1,
+                                   1 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                   state->names_loop);
+    }
     if (call->rest == NULL) {
         args[3] = call->name == NULL ? Py_None : call->name;
         args[4] = call->context == NULL ? Py_None : call->context;
