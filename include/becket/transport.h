@@ -106,33 +106,34 @@ typedef struct {
 
 struct bk_transport {
     bk_io _io;
-    bk_handle _start; /* connection_made, then the start of reading */
-    bk_handle _lost;  /* connection_lost; keeps its place, stream_write.c */
+    /* What each message needs comes first, in few cache lines. */
     const bk_protocol *_protocol; /* borrowed */
     void *_self;
     bk_queue _queue;
-    bk_transport *_flush_next; /* list of streams to flush */
-    bk_transport *_flush_prev;
-    size_t _high_bytes;
-    size_t _low_bytes;
-    bk_address _peername; /* len 0: not yet asked for */
-    bk_address _sockname;
-    int _error;     /* what connection_lost will tell */
-    uint8_t _state; /* enum in src/net/internal.h */
+    uint8_t _state;          /* enum in src/net/internal.h */
+    uint8_t _is_buffer_lent; /* the receive goes to get_buffer()'s buffer */
     uint8_t _is_read_paused;
     uint8_t _is_write_paused; /* pause_writing was called last */
-    uint8_t _is_buffer_lent;  /* the receive goes to get_buffer()'s buffer */
     uint8_t _is_eof_asked;    /* write_eof */
     uint8_t _is_blocked;      /* the kernel takes no more for now */
-    uint8_t _is_waiting;      /* the engine was told to say when it does */
     uint8_t _is_blocked_told; /* write_blocked was called last */
+    uint8_t _is_waiting;      /* the engine was told to say when it does */
     uint8_t _is_flushing;     /* in the loop's list of streams to flush */
     uint8_t _is_flush_asked;  /* flushing is to be called first */
-    uint8_t _is_owned;        /* the library allocated it */
-    uint8_t _kind;            /* enum in src/net/internal.h */
     uint8_t _is_immediate;    /* no write is held back */
     uint8_t _is_atomic;       /* writes up to PIPE_BUF stay whole */
+    uint8_t _is_owned;        /* the library allocated it */
+    uint8_t _kind;            /* enum in src/net/internal.h */
     uint32_t _cork_depth;
+    size_t _high_bytes;
+    bk_transport *_flush_next; /* list of streams to flush */
+    bk_transport *_flush_prev;
+    bk_handle _lost; /* connection_lost; keeps its place, stream_write.c */
+    size_t _low_bytes;
+    bk_handle _start;     /* connection_made, then the start of reading */
+    bk_address _peername; /* len 0: not yet asked for */
+    bk_address _sockname;
+    int _error; /* what connection_lost will tell */
 };
 
 /* Prepare the caller's storage. The protocol is borrowed until on_closed.

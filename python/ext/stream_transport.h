@@ -26,44 +26,45 @@ typedef struct StreamTransportObject {
     /* The slot `_extra` of asyncio.BaseTransport, so it must come first. An
      * owned dict, NULL until somebody needs one. */
     PyObject *extra;
+    /* What each message needs comes first, in few cache lines. */
     bkpy_state *state;  /* borrowed: our type keeps the module alive */
     LoopObject *loop;   /* owned; NULL once the connection has ended */
     PyObject *protocol; /* owned; NULL before begin and once ended */
-    PyObject *socket;   /* owned socket object; NULL: the core has the fd */
-    PyObject *server;   /* owned ServerObject, or NULL */
     /* Owned: the reader's; where transports have one context, that one. */
     PyObject *context;
-    PyObject *lost_context; /* owned: that of connection_lost, once it is due */
-    /* Owned: of the write that the kernel did not take; NULL otherwise. */
-    PyObject *write_context;
-    PyObject *error;   /* owned: what connection_lost tells, NULL for None */
-    PyObject *raised;  /* owned: raised in a trampoline, told afterwards */
-    PyObject *waiter;  /* owned future to wake once reading has started */
-    PyObject *landing; /* owned: bytes, or the reader's bytearray, to fill */
-    Py_buffer *view;   /* owned memory: a BufferedProtocol's buffer */
-    PyObject *dict;    /* owned: attributes of the user's */
-    PyObject *weakrefs;
-    struct StreamTransportObject *client_next; /* in the server's list */
-    struct StreamTransportObject *client_prev;
-    bkpy_anchor anchor; /* the loop's hold on us */
-    bk_handle later;    /* wakes waiter; drops the anchor; server.c's accept */
-    bk_transport core;
-    struct StreamOpObject *reading; /* borrowed: a read that offers itself */
+    PyObject *socket;    /* owned socket object; NULL: the core has the fd */
+    PyObject *dict;      /* owned: attributes of the user's */
+    PyObject *landing;   /* owned: bytes, or the reader's bytearray, to fill */
+    bkpy_anchor anchor;  /* the loop's hold on us */
     uint32_t read_bytes; /* size of the next landing; 0: the loop's scratch */
     uint32_t calls;      /* how many calls of the user into core are open, */
     uint32_t reports;    /* and how many of the core to us */
     unsigned conn_lost;  /* 1 once lost, then counts the writes dropped */
-    int fd;              /* as a number to show, also after the close */
-    bool is_started;     /* reading has begun, or would have */
-    bool is_paused;      /* pause_reading */
-    bool is_at_eof;      /* eof_received, and kept open */
-    bool is_closing;     /* close, abort, or a failure */
     bool is_eof_asked;   /* write_eof */
     bool is_receiving;   /* the engine asked for a buffer and receives */
-    bool is_finalized;   /* being deallocated: nothing may hold us */
-    bool is_attached;    /* counted and listed by server */
-    bool is_view_held;   /* *view has a buffer */
     bool seeks_writer; /* whoever writes next may be an asyncio.StreamWriter */
+    bool is_started;   /* reading has begun, or would have */
+    bool is_paused;    /* pause_reading */
+    bool is_at_eof;    /* eof_received, and kept open */
+    bool is_closing;   /* close, abort, or a failure */
+    bool is_finalized; /* being deallocated: nothing may hold us */
+    bool is_attached;  /* counted and listed by server */
+    bool is_view_held; /* *view has a buffer */
+    struct StreamOpObject *reading; /* borrowed: a read that offers itself */
+    bk_transport core;
+    PyObject *server;       /* owned ServerObject, or NULL */
+    PyObject *lost_context; /* owned: that of connection_lost, once it is due */
+    /* Owned: of the write that the kernel did not take; NULL otherwise. */
+    PyObject *write_context;
+    PyObject *error;  /* owned: what connection_lost tells, NULL for None */
+    PyObject *raised; /* owned: raised in a trampoline, told afterwards */
+    PyObject *waiter; /* owned future to wake once reading has started */
+    Py_buffer *view;  /* owned memory: a BufferedProtocol's buffer */
+    PyObject *weakrefs;
+    struct StreamTransportObject *client_next; /* in the server's list */
+    struct StreamTransportObject *client_prev;
+    bk_handle later; /* wakes waiter; drops the anchor; server.c's accept */
+    int fd;          /* as a number to show, also after the close */
 } StreamTransportObject;
 
 static inline StreamTransportObject *
