@@ -125,6 +125,7 @@ struct bk_transport {
     uint8_t _is_owned;        /* the library allocated it */
     uint8_t _kind;            /* enum in src/net/internal.h */
     uint32_t _cork_depth;
+    int _error; /* what connection_lost will tell */
     size_t _high_bytes;
     bk_transport *_flush_next; /* list of streams to flush */
     bk_transport *_flush_prev;
@@ -133,7 +134,6 @@ struct bk_transport {
     bk_handle _start;     /* connection_made, then the start of reading */
     bk_address _peername; /* len 0: not yet asked for */
     bk_address _sockname;
-    int _error; /* what connection_lost will tell */
 };
 
 /* Prepare the caller's storage. The protocol is borrowed until on_closed.

@@ -43,6 +43,7 @@ struct bk_io {
     uint8_t _is_file;       /* read(2) and write(2), not recv(2) and send(2) */
     uint8_t _is_unpolled;   /* is always ready, and cannot be polled */
     uint8_t _is_write_owed; /* on_writable is still to come */
+    uint8_t _is_waker;      /* no turn that has work looks at it */
 };
 
 /* events: the one direction that is ready. Called once per turn and direction
@@ -69,6 +70,14 @@ BK_API int bk_watch_init(bk_watch *watch, bk_loop *loop, int fd,
  * fails otherwise. A queued event of a direction no longer wanted is dropped.
  * Thread: loop. */
 BK_API int bk_watch_set(bk_watch *watch, unsigned events);
+
+/* Say that the watch only has to end a wait: whatever makes the fd ready is
+ * noticed in another way while the loop is awake, as a signal is that a handler
+ * has caught. While all watches are such and there is nothing else to poll, a
+ * turn with work makes no system call, and the callback may run as late as
+ * when the loop has nothing else to do. No effect on a watch that shares its
+ * fd with another, and over when one comes. Thread: loop. */
+BK_API void bk_watch_set_waker(bk_watch *watch, bool is_waker);
 
 BK_API unsigned bk_watch_get(const bk_watch *watch);  /* Thread: loop. */
 BK_API int bk_watch_fd(const bk_watch *watch);        /* Thread: loop. */

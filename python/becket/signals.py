@@ -71,6 +71,8 @@ class SignalsMixin(LoopBase):
             self._take_wakeup_fd()
         except (ValueError, OSError) as exc:
             raise RuntimeError(str(exc)) from exc
+        if not self._signal_handlers:
+            self._begin_listening()
         self._signal_handlers[sig] = SignalHandler(
             callback, args, contextvars.copy_context()
         )
@@ -81,6 +83,7 @@ class SignalsMixin(LoopBase):
             signal.siginterrupt(sig, False)
         except OSError as exc:
             del self._signal_handlers[sig]
+            self._end_listening()
             self._drop_wakeup_fd()
             raise _explain(sig, exc) from exc
 
@@ -92,6 +95,7 @@ class SignalsMixin(LoopBase):
         _check_signal(sig)
         if self._signal_handlers.pop(sig, None) is None:
             return False
+        self._end_listening()
         is_sigint = sig == signal.SIGINT
         try:
             signal.signal(
@@ -197,7 +201,22 @@ class SignalsMixin(LoopBase):
             _discard(csock)
             raise
         self._ssock, self._csock = ssock, csock
+        self._end_listening()
         return csock.fileno()
+
+    def _begin_listening(self) -> None:
+        """Before the first handler: from now on each turn looks for signals.
+
+        What came before was for nobody.
+        """
+        assert self._ssock is not None
+        self._read_signals()
+        self._set_waker(self._ssock.fileno(), False)
+
+    def _end_listening(self) -> None:
+        """Without handlers the socketpair is only there to end a wait."""
+        if self._ssock is not None and not self._signal_handlers:
+            self._set_waker(self._ssock.fileno(), True)
 
     def _read_signals(self) -> None:
         while self._ssock is not None:

@@ -209,6 +209,7 @@ void bkpy_loop_hooks(LoopObject *self, bk_loop_hooks *ret_hooks);
 /* loop_watch.c */
 BKPY_KWMETHOD(loop_add_reader);
 BKPY_KWMETHOD(loop_add_writer);
+BKPY_KWMETHOD(loop_set_waker); /* fd, is_waker: for signals.py */
 BKPY_KWMETHOD(loop_remove_reader);
 BKPY_KWMETHOD(loop_remove_writer);
 /* The same past the check for transports, as asyncio's own transports use

@@ -90,6 +90,9 @@ PyMethodDef bkpy_loop_methods[] = {
     {"add_writer", METHOD(loop_add_writer), KEYWORDS,
      "add_writer($self, /, fd, callback, *args)\n--\n\n"
      "Call callback(*args) whenever fd can be written."},
+    {"_set_waker", METHOD(loop_set_waker), KEYWORDS,
+     "_set_waker($self, fd, is_waker, /)\n--\n\n"
+     "Whether a watched fd only has to end a wait."},
     {"remove_reader", METHOD(loop_remove_reader), KEYWORDS,
      "remove_reader($self, /, fd)\n--\n\n"
      "Take back add_reader(); False if there was none."},

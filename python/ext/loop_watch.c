@@ -206,6 +206,30 @@ BKPY_KWMETHOD(loop_add_writer_unchecked)
     return add(self, args, nargs, kwnames, &kind);
 }
 
+BKPY_KWMETHOD(loop_set_waker)
+{
+    static const bkpy_spec spec = {
+        .function = "_set_waker",
+        .names = {"fd", "is_waker"},
+        .required = 2,
+        .positional = 2,
+    };
+    LoopObject *loop = LoopObject_CAST(self);
+    PyObject *values[2];
+    int fd, is_waker;
+
+    if (bkpy_parse(args, nargs, kwnames, &spec, values) < 0) {
+        return NULL;
+    }
+    is_waker = PyObject_IsTrue(values[1]);
+    if (is_waker < 0 || bkpy_loop_check_closed(loop) < 0 ||
+        file_to_fd(loop, values[0], &fd) < 0 ||
+        bkpy_watch_set_waker(loop, fd, is_waker) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 BKPY_KWMETHOD(loop_remove_reader)
 {
     static const struct kind kind = REMOVE("remove_reader", BK_READABLE, true);

@@ -17,6 +17,10 @@ PyObject *bkpy_watch_data(LoopObject *self, int fd);
 int bkpy_loop_watch_file(LoopObject *self, PyObject *file, int fd,
                          unsigned events, PyObject *handle);
 
+/* Whether the fd's watch only has to end a wait, see bk_watch_set_waker(); no
+ * effect where it has none. 0 or -1. */
+int bkpy_watch_set_waker(LoopObject *self, int fd, bool is_waker);
+
 /* The fd that is watched under this very object, or -1: for a file that has
  * been closed and no longer tells its fd. */
 int bkpy_watch_find_file(LoopObject *self, PyObject *file);

@@ -270,6 +270,19 @@ bkpy_loop_watch_file(LoopObject *self, PyObject *file, int fd, unsigned events,
 }
 
 int
+bkpy_watch_set_waker(LoopObject *self, int fd, bool is_waker)
+{
+    WatchObject *watch;
+    int r = find_fd(self, fd, &watch);
+
+    if (r > 0) {
+        bk_watch_set_waker(&watch->watch, is_waker);
+        Py_DECREF(watch);
+    }
+    return r < 0 ? -1 : 0;
+}
+
+int
 bkpy_loop_watch_fd(LoopObject *self, int fd, unsigned events, PyObject *handle)
 {
     return bkpy_loop_watch_file(self, Py_None, fd, events, handle);

@@ -128,6 +128,9 @@ struct bki_engine_ops {
     /* Raw fds: this interest, at once. */
     int (*watch)(bk_io *io, unsigned events);
 
+    /* Whether a turn with work may leave this one out, see wait. */
+    void (*set_waker)(bk_io *io, bool is_waker);
+
     /* Withdraw all interest and queued nodes, at once; the fd stays open, and
      * may be given to another io. */
     void (*withdraw)(bk_io *io);
@@ -140,7 +143,7 @@ struct bki_engine_ops {
      * negative code (-EINTR included). timeout_ns may be BK_TIME_NEVER. The
      * loop's block hooks are called around the bare system call when
      * can_release is set and the poller is our own. A wait of 0 may be left
-     * out while nothing but the inbox is watched. */
+     * out while nothing but wakers is watched; the inbox's eventfd is one. */
     int (*wait)(struct bki_engine *engine, uint64_t timeout_ns,
                 bool can_release);
 

@@ -149,8 +149,7 @@ readiness_wait(struct bki_engine *engine, uint64_t timeout_ns, bool can_release)
     if (r->stale_count > 0 && bki_registry_apply(r)) {
         timeout_ns = 0;
     }
-    /* The inbox is looked at anyway. */
-    if (timeout_ns == 0 && r->added_count <= 1 && !can_release &&
+    if (timeout_ns == 0 && r->polled_count == 0 && !can_release &&
         !ops->is_external) {
         return 0;
     }
@@ -195,7 +194,7 @@ readiness_shut(struct bki_engine *engine)
     while (r->sharings_count > 0) {
         forget_registration(r->sharings[--r->sharings_count].second);
     }
-    r->added_count = 0;
+    r->polled_count = 0;
     r->stale_count = 0;
     r->events_count = 0;
     r->poller->ops->close(r->poller);
@@ -233,6 +232,7 @@ static const struct bki_engine_ops readiness_ops = {
     .accept_stop = bki_readiness_accept_stop,
     .connect = bki_readiness_connect,
     .watch = bki_readiness_watch,
+    .set_waker = bki_registry_set_waker,
     .withdraw = bki_readiness_withdraw,
     .close = bki_readiness_close,
     .wait = readiness_wait,

@@ -38,8 +38,8 @@ struct bki_readiness {
     size_t stale_count;
     struct bki_sharing *sharings; /* owned */
     size_t sharings_count;
-    size_t sharings_max;             /* how many there is room for */
-    size_t added_count;              /* fds that the poller knows */
+    size_t sharings_max; /* how many there is room for */
+    size_t polled_count; /* fds that the poller knows, without the wakers */
     struct bki_poller_event *events; /* owned: what the last wait found */
     size_t events_count;
     bk_io *accepting; /* borrowed: the io whose on_accept runs; NULL once it is
@@ -79,6 +79,9 @@ void bki_registry_unwant(bk_io *io, unsigned direction);
  * may be another file's by now. On failure all is as it was, unless the fd has
  * gone. events is not 0. */
 int bki_registry_watch(bk_io *io, unsigned events);
+
+/* See bki_engine_ops. */
+void bki_registry_set_waker(bk_io *io, bool is_waker);
 
 /* Want nothing, and give up the number. */
 void bki_registry_leave(bk_io *io);

@@ -95,20 +95,45 @@ is_immediate(const struct bki_readiness *r, const bk_io *io)
            r->poller->ops->is_external;
 }
 
+static bool
+is_polled(const bk_io *io)
+{
+    return io->_is_added && !io->_is_waker;
+}
+
+/* After a change of that. */
+static void
+count_polled(struct bki_readiness *r, const bk_io *io, bool was_polled)
+{
+    if (is_polled(io) && !was_polled) {
+        r->polled_count++;
+    }
+    if (!is_polled(io) && was_polled) {
+        assert(r->polled_count > 0);
+        r->polled_count--;
+    }
+}
+
 static void
 set_added(struct bki_readiness *r, bk_io *io, bool is_added)
 {
-    if (is_added && !io->_is_added) {
-        r->added_count++;
-    }
-    if (!is_added && io->_is_added) {
-        assert(r->added_count > 0);
-        r->added_count--;
-    }
+    bool was_polled = is_polled(io);
+
     io->_is_added = is_added;
+    count_polled(r, io, was_polled);
     if (!is_added) {
         io->_registered = 0;
     }
+}
+
+void
+bki_registry_set_waker(bk_io *io, bool is_waker)
+{
+    struct bki_readiness *r = bki_readiness_of(io);
+    bool was_polled = is_polled(io);
+
+    io->_is_waker = is_waker && bki_sharing_mate(r, io) == NULL;
+    count_polled(r, io, was_polled);
 }
 
 static void

@@ -62,6 +62,8 @@ bki_sharing_join(struct bki_readiness *r, bk_io *io, int fd)
     assert(r->slots[fd].occupant != NULL);
     assert(!r->slots[fd].is_shared);
     assert(r->sharings_count < r->sharings_max);
+    bki_registry_set_waker(r->slots[fd].occupant, false);
+    io->_is_waker = 0;
     r->sharings[r->sharings_count++].second = io;
     r->slots[fd].is_shared = true;
     io->_slot = fd;

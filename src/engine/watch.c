@@ -48,6 +48,14 @@ bk_watch_set(bk_watch *watch, unsigned events)
     return watch->_io._loop->engine->ops->watch(&watch->_io, events);
 }
 
+void
+bk_watch_set_waker(bk_watch *watch, bool is_waker)
+{
+    if (watch != NULL && watch->_io._loop != NULL) {
+        watch->_io._loop->engine->ops->set_waker(&watch->_io, is_waker);
+    }
+}
+
 unsigned
 bk_watch_get(const bk_watch *watch)
 {

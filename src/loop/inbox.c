@@ -40,6 +40,7 @@ bki_inbox_init(bk_loop *loop)
 int
 bki_inbox_start(bk_loop *loop)
 {
+    loop->engine->ops->set_waker(&loop->wake, true);
     return loop->engine->ops->watch(&loop->wake, BK_READABLE);
 }
 

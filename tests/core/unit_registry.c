@@ -340,6 +340,91 @@ START_TEST(test_busy_turns_without_io_make_no_call)
 }
 END_TEST
 
+static int watched;
+
+static void
+on_watch(bk_watch *watch, unsigned events)
+{
+    ck_assert_uint_eq(events, BK_READABLE);
+    ck_assert_int_ge(bk_watch_fd(watch), 0);
+    watched++;
+}
+
+static unsigned
+poll_count(int poller)
+{
+    return bki_fault_count(poller == SUPPORT_EPOLL ? BKI_SYS_EPOLL_WAIT
+                                                   : BKI_SYS_POLL);
+}
+
+/* A watch that only wakes the loop is looked at when there is no work. */
+START_TEST(test_busy_turns_leave_out_wakers)
+{
+    bk_watch watch;
+
+    setup_loop(_i);
+    ck_assert_int_eq(bk_watch_init(&watch, loop, fds[0], on_watch), 0);
+    bk_watch_set_waker(&watch, true);
+    ck_assert_int_eq(bk_watch_set(&watch, BK_READABLE), 0);
+    support_send(fds[1], "x");
+    bki_fault_arm(BKI_SYS_ANY, 0, 0);
+    support_turns(loop, 100);
+    ck_assert_uint_eq(bki_fault_count(BKI_SYS_ANY), 0);
+    ck_assert_int_eq(watched, 0);
+    /* A turn without work. */
+    ck_assert_int_eq(bk_loop_call_later(loop, 5 * MS, support_stop, loop, NULL),
+                     0);
+    support_run(loop);
+    ck_assert_int_gt(watched, 0);
+
+    watched = 0;
+    bk_watch_set_waker(&watch, false);
+    bki_fault_arm(BKI_SYS_ANY, 0, 0);
+    support_turns(loop, 10);
+    ck_assert_uint_eq(poll_count(_i), 10);
+    ck_assert_int_eq(watched, 10);
+    bk_watch_set_waker(&watch, true);
+    support_turns(loop, 10);
+    ck_assert_uint_eq(poll_count(_i), 10);
+    (void)bki_fault_disarm();
+    ck_assert_int_eq(bk_watch_set(&watch, 0), 0);
+    ck_assert_int_eq(close(fds[0]), 0);
+    teardown_loop();
+}
+END_TEST
+
+/* A waker that shares its fd, and a waker beside another watch. */
+START_TEST(test_wakers_among_others)
+{
+    bk_watch reader;
+    bk_watch writer;
+
+    setup_loop(_i);
+    ck_assert_int_eq(bk_watch_init(&reader, loop, fds[0], on_watch), 0);
+    ck_assert_int_eq(bk_watch_init(&writer, loop, fds[0], on_watch), 0);
+    bk_watch_set_waker(&reader, true);
+    ck_assert_int_eq(bk_watch_set(&reader, BK_READABLE), 0);
+    ck_assert_int_eq(bk_watch_set(&writer, BK_WRITABLE), 0);
+    bk_watch_set_waker(&writer, true);
+    ck_assert_int_eq(bk_watch_set(&writer, 0), 0);
+    bki_fault_arm(BKI_SYS_ANY, 0, 0);
+    support_turns(loop, 10);
+    ck_assert_uint_eq(poll_count(_i), 10); /* the reader is an ordinary one */
+    (void)bki_fault_disarm();
+    bk_watch_set_waker(&reader, true);
+    own(1, fds[1]);
+    ck_assert_int_eq(ops()->read_start(&owners[1].io), 0);
+    support_turns(loop, 1);
+    bki_fault_arm(BKI_SYS_ANY, 0, 0);
+    support_turns(loop, 10);
+    ck_assert_uint_eq(poll_count(_i), 10);
+    (void)bki_fault_disarm();
+    ck_assert_int_eq(bk_watch_set(&reader, 0), 0);
+    ck_assert_int_eq(close(fds[0]), 0);
+    teardown_loop();
+}
+END_TEST
+
 /* A change that the kernel refuses is tried again, and nobody waits for an
  * event that cannot come. */
 START_TEST(test_refused_change)
@@ -458,6 +543,9 @@ add_faults(TCase *tcase)
     tcase_add_test(tcase, test_lazy_changes);
     tcase_add_loop_test(tcase, test_busy_turns_without_io_make_no_call, 0,
                         SUPPORT_EXTERNAL);
+    tcase_add_loop_test(tcase, test_busy_turns_leave_out_wakers, 0,
+                        SUPPORT_EXTERNAL);
+    tcase_add_loop_test(tcase, test_wakers_among_others, 0, SUPPORT_EXTERNAL);
     tcase_add_test(tcase, test_refused_change);
     tcase_add_test(tcase, test_refused_direction);
     tcase_add_test(tcase, test_refused_removal);

@@ -407,3 +407,42 @@ def test_loop_with_handlers_at_exit(backend):
         r" handlers removal",
         done.stderr,
     ), done.stderr
+
+
+def test_a_busy_loop_hears_signals_in_the_turn_after(loop):
+    """Also a loop that has polled for nothing until its first handler."""
+    seen = []
+    for handler in "first", "second":
+        for _ in range(50):  # nothing but ready work
+            loop.call_soon(seen.clear)
+            turn(loop)
+        loop.add_signal_handler(signal.SIGUSR1, seen.append, handler)
+        send()
+        for _ in range(2):  # one finds it, the next one runs the handler
+            assert seen == []
+            loop.call_soon(len, "work")
+            turn(loop)
+        assert seen == [handler]
+        assert loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_signals_before_the_first_handler_are_not_its_own(loop):
+    """The loop may have noticed them, only to wake up."""
+    seen = []
+
+    async def main():
+        signal.signal(signal.SIGUSR1, lambda *args: seen.append("plain"))
+        send()
+        await asyncio.sleep(0)
+        send()
+        loop.add_signal_handler(signal.SIGUSR1, seen.append, "added")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert seen == ["plain", "plain"]
+        send()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert seen == ["plain", "plain", "added"]
+        loop.remove_signal_handler(signal.SIGUSR1)
+
+    loop.run_until_complete(main())
