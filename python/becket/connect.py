@@ -239,7 +239,7 @@ class _Attempts:
         self._errors.append(errors)
         family, type_, proto, _, address = info
         try:
-            sock = socket.socket(family, type_, proto)
+            sock = socket.socket(family=family, type=type_, proto=proto)
             try:
                 sock.setblocking(False)
                 if self._local is not None:
@@ -278,9 +278,11 @@ def _check_found(infos: list[AddrInfo]) -> list[AddrInfo]:
 def _bind_local(
     sock: socket.socket, local: list[AddrInfo], errors: Errors
 ) -> None:
-    """Bind to the first local address that works; OSError if none does."""
+    """Bind to the first local address that works; OSError if none does.
+
+    The failures of the others count among the attempt's errors.
+    """
     family = sock.family
-    last: OSError | None = None
     for local_family, _, _, _, address in local:
         if local_family != family:
             continue
@@ -288,12 +290,11 @@ def _bind_local(
             sock.bind(address)
             return
         except OSError as exc:
-            if last is not None:
-                errors.append(last)
-            last = bind_error(exc, address)
-    if last is None:
+            errors.append(bind_error(exc, address))
+    if not errors:
         raise OSError(f"no matching local address with {family=} found")
-    raise last
+    # The attempt, which this ends, adds it again.
+    raise errors.pop()
 
 
 def bind_error(exc: OSError, address: object) -> OSError:

@@ -5,7 +5,9 @@ Each adapter is called with the imported test module and the subject, and
 changes how the module's tests get their loop, not what they assert.
 """
 
+import asyncio
 import functools
+import sys
 from unittest import mock
 
 # More turns than any chain of callbacks in those tests is long.
@@ -40,6 +42,22 @@ def test_loop(module, subject):
     if hasattr(module, "GatherTestsBase"):
         # The original runs turns for as long as BaseEventLoop._ready is full.
         module.GatherTestsBase._run_loop = run_loop
+    if hasattr(module, "CoroutineGatherTests"):
+        _patch_the_subject(module.CoroutineGatherTests, subject)
+
+
+def _patch_the_subject(test_case, subject):
+    """Lets the test that replaces a method of BaseEventLoop replace it in the
+    loop's own class."""
+    original = test_case.test_issue46672
+
+    def test_issue46672(self):
+        with mock.patch.object(
+            asyncio.base_events, "BaseEventLoop", subject.loop_class
+        ):
+            original(self)
+
+    test_case.test_issue46672 = test_issue46672
 
 
 def runners(module, subject):
@@ -57,6 +75,10 @@ def runners(module, subject):
         return loop
 
     module.BaseTest.new_loop = new_loop
+    if subject.name == "becket":
+        # Where the tests say what the default of debug mode is.
+        loops = sys.modules["becket.loops"]
+        loops.default_debug = lambda: asyncio.coroutines._is_debug_mode()
 
 
 def pep492(module, subject):
@@ -102,6 +124,8 @@ BASE_EVENT_LOOP_BLACK_BOX = frozenset(
         "test_set_task_factory",
         "test_set_task_factory_invalid",
         "test_shutdown_default_executor_timeout",
+        "test_subprocess_exec_invalid_args",
+        "test_subprocess_shell_invalid_args",
         "test_time_and_call_at",
     }
 )

@@ -17,6 +17,8 @@ import importlib
 from asyncio import base_events, events, unix_events
 from asyncio.log import logger
 
+import follow
+
 LOG_METHODS = ("critical", "error", "exception", "warning", "info", "debug")
 
 
@@ -60,6 +62,8 @@ def install(subject):
         events.new_event_loop = subject.new_event_loop
     for name in LOG_METHODS:
         setattr(logger, name, _follow_replaced_logger(name))
+    if subject.name == "becket":
+        follow.install()
 
 
 def _install_policy(subject):

@@ -293,6 +293,31 @@ async def test_local_address_is_matched_by_family(loop, server, resolve_to):
     await finish(transport)
 
 
+@row("P1A-089", "P4C-011")
+async def test_a_local_address_that_failed_is_told_as_well(loop, resolve_to):
+    """Though another one could be bound, and then connecting failed."""
+
+    async def resolve(host, port, **kwargs):
+        if host == "local.example":
+            return [info(("192.0.2.1", 0)), info(("127.0.0.5", 0))]
+        return [info4(port)]
+
+    with refusing_port() as port:
+        resolve_to()
+        loop.getaddrinfo = resolve
+        with pytest.raises(OSError) as caught:
+            await loop.create_connection(
+                Recorder,
+                "name.example",
+                port,
+                local_addr=("local.example", 0),
+            )
+    text = str(caught.value)
+    assert text.startswith("Multiple exceptions: ")
+    assert "error while attempting to bind on address ('192.0.2.1'" in text
+    assert f"Connect call failed ('127.0.0.1', {port})" in text
+
+
 @row("P1A-089")
 async def test_no_local_address_of_the_family(loop, server, resolve_to):
     async def resolve(host, port, **kwargs):
