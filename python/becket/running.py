@@ -91,6 +91,15 @@ class RunningMixin(AsyncgensMixin, DebugMixin, ExecutorMixin, SignalsMixin):
             finally:
                 self._close_signals()
 
+    def _check_running(self) -> None:
+        """RuntimeError while this loop runs, or another one in this thread."""
+        if self.is_running():
+            raise RuntimeError("This event loop is already running")
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError(
+                "Cannot run the event loop while another loop is running"
+            )
+
     def _run_as_current(self) -> None:
         asyncio._set_running_loop(self)
         try:

@@ -185,7 +185,6 @@ PyObject *loop_get_debug(PyObject *self, PyObject *ignored);
 PyObject *loop_set_debug(PyObject *self, PyObject *enabled);
 PyObject *loop_flush(PyObject *self, PyObject *ignored);
 PyObject *loop_check_closed(PyObject *self, PyObject *ignored);
-PyObject *loop_check_running(PyObject *self, PyObject *ignored);
 PyObject *loop_timer_handle_cancelled(PyObject *self, PyObject *handle);
 PyObject *loop_stats(PyObject *self, PyObject *ignored);
 PyObject *bkpy_loop_repr(PyObject *self);

@@ -132,26 +132,6 @@ loop_check_closed(PyObject *op, PyObject *Py_UNUSED(ignored))
 }
 
 PyObject *
-loop_check_running(PyObject *op, PyObject *Py_UNUSED(ignored))
-{
-    LoopObject *self = LoopObject_CAST(op);
-    PyObject *running;
-
-    if (self->thread_id != 0) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "This event loop is already running");
-        return NULL;
-    }
-    running = PyObject_CallNoArgs(self->state->get_running_loop);
-    if (running != NULL && running != Py_None) {
-        PyErr_SetString(PyExc_RuntimeError, "Cannot run the event loop while "
-                                            "another loop is running");
-        Py_CLEAR(running);
-    }
-    return running;
-}
-
-PyObject *
 loop_timer_handle_cancelled(PyObject *Py_UNUSED(op), PyObject *Py_UNUSED(h))
 {
     Py_RETURN_NONE;

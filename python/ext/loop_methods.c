@@ -67,9 +67,6 @@ PyMethodDef bkpy_loop_methods[] = {
     {"_check_closed", loop_check_closed, METH_NOARGS,
      "_check_closed($self, /)\n--\n\n"
      "RuntimeError once the loop is closed."},
-    {"_check_running", loop_check_running, METH_NOARGS,
-     "_check_running($self, /)\n--\n\n"
-     "RuntimeError while this loop runs, or another one in this thread."},
     {"get_debug", loop_get_debug, METH_NOARGS,
      "get_debug($self, /)\n--\n\n"
      "True in debug mode."},

@@ -172,7 +172,6 @@ typedef struct bkpy_state {
     PyObject *CancelledError;
     PyObject *names_loop;              /* ('loop',), for vectorcalls */
     PyObject *names_loop_name_context; /* ('loop', 'name', 'context') */
-    PyObject *get_running_loop;        /* asyncio._get_running_loop */
     PyObject *Lock;                    /* _thread.allocate_lock, for handle.c */
     /* The module becket._support: slow paths in Python. This is what C calls:
      *   format_handle(handle) -> str                 repr(handle)
