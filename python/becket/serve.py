@@ -140,22 +140,20 @@ class _Options:
         self._reuse_port = reuse_port
         self._keep_alive = keep_alive
 
-    def apply(self, sock: socket.socket) -> None:
+    def apply(self, sock: socket.socket, family: int) -> None:
         if self._reuse_address:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
-        if self._reuse_port and self._can_reuse_port(sock):
+        if self._reuse_port and _can_reuse_port(family):
             set_reuse_port(sock)
         if self._keep_alive:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, True)
-        if sock.family == socket.AF_INET6:
+        if family == socket.AF_INET6:
             # Otherwise it takes IPv4 as well, and the bind for that fails.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, True)
 
-    def _can_reuse_port(self, sock: socket.socket) -> bool:
-        return (
-            not versions.REUSE_PORT_IS_INET_ONLY
-            or sock.family in _INET_FAMILIES
-        )
+
+def _can_reuse_port(family: int) -> bool:
+    return not versions.REUSE_PORT_IS_INET_ONLY or family in _INET_FAMILIES
 
 
 def _host_names(host: Any) -> Iterable[Any]:
@@ -177,7 +175,7 @@ def _bind_all(
             if sock is None:
                 continue
             sockets.append(sock)
-            options.apply(sock)
+            options.apply(sock, info[0])
             if not _bind(sock, info[4], is_debug):
                 sockets.pop().close()
         if not sockets and versions.SKIPS_UNAVAILABLE_ADDRESS:

@@ -17,6 +17,7 @@ FOLLOWED = {
     "socket": {
         "becket.addresses": "asyncio.base_events",
         "becket.connect": "asyncio.base_events",
+        "becket.datagram": "asyncio.base_events",
         "becket.resolve": "asyncio.base_events",
         "becket.serve": "asyncio.base_events",
         "becket.unix": "asyncio.unix_events",

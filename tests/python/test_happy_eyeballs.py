@@ -385,3 +385,23 @@ async def test_an_attempt_that_fails_oddly(loop, resolve_to):
     resolve_to(info("no address"), info("no address"))
     with pytest.raises(TypeError):
         await connect(loop, happy_eyeballs_delay=0.001)
+
+
+@pytest.mark.oracle_skip("3.13.0 tells how closing went", when=not PY314)
+async def test_a_failing_close_hides_nothing(loop, resolve_to, monkeypatch):
+    class Failing(socket.socket):
+        def close(self):
+            super().close()
+            raise OSError("from close()")
+
+    async def sock_connect(sock, address):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(socket, "socket", Failing)
+    resolve_to(info4(1))
+    loop.sock_connect = sock_connect
+    try:
+        with pytest.raises(ZeroDivisionError):
+            await connect(loop)
+    finally:
+        del loop.sock_connect

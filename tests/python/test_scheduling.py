@@ -147,6 +147,16 @@ def test_call_later_is_never_early(loop, delay):
     assert at - asked < delay + 1
 
 
+@row("P4A-005")
+@pytest.mark.becket_only("CPython's loop does not count its turns")
+async def test_short_sleeps_take_few_turns(loop):
+    """A wait that ends early would be one more turn, and a short one."""
+    before = loop.stats().turns
+    for delay in (1e-2, 1e-4, 1e-6, 1e-8, 1e-10):
+        await asyncio.sleep(delay)
+    assert loop.stats().turns - before <= 20
+
+
 @row("P1A-043")
 def test_timers_fire_by_due_time(loop):
     ran = []
