@@ -229,6 +229,8 @@ async def test_after_connection_lost(loop):
         await protocol.lost
         await spin(2)
         assert transport.get_protocol() is None
+        # Packages look here for whether a transport is gone.
+        assert transport._loop is transport._sock is None
         assert transport.get_extra_info("peername") == names
         assert transport.get_extra_info("socket").fileno() == -1
         assert transport.is_closing()
