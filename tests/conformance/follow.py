@@ -20,6 +20,7 @@ FOLLOWED = {
         "becket.datagram": "asyncio.base_events",
         "becket.resolve": "asyncio.base_events",
         "becket.serve": "asyncio.base_events",
+        "becket.sockets": "asyncio.base_events",
         "becket.unix": "asyncio.unix_events",
     },
     "sys": {"becket.signals": "asyncio.unix_events"},
