@@ -84,6 +84,36 @@ class _StandIn:
         return repr(self.__dict__["_reader"])
 
 
+class _ClosedTransport:
+    """What a writer is left with whose place another has taken."""
+
+    def is_closing(self) -> bool:
+        return True
+
+
+CLOSED_TRANSPORT = _ClosedTransport()
+
+
+class _NoLoop:
+    """What a protocol asks of its loop, and of the future it makes there."""
+
+    def get_debug(self) -> bool:
+        return False
+
+    def create_future(self) -> "_NoLoop":
+        return self
+
+    def done(self) -> bool:
+        return False
+
+
+def make_protocol() -> asyncio.StreamReaderProtocol:
+    """Return a server's protocol, to see what attributes it has."""
+    loop: Any = _NoLoop()
+    reader = asyncio.StreamReader(loop=loop)
+    return asyncio.StreamReaderProtocol(reader, lambda *_: None, loop=loop)
+
+
 def begin(
     method: Callable[..., _Read],
     reader: asyncio.StreamReader,

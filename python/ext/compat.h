@@ -189,6 +189,11 @@ bkpy_instance_dict(PyObject *object)
 #    define BKPY_HAS_SHARED_KEYS 1
 #endif
 
+/* Objects keep their attributes inside, until their class is exchanged, and the
+ * interpreter then calls their methods the short way. */
+#define BKPY_HAS_INLINE_ATTRS                                                  \
+    (BKPY_HAS_SHARED_KEYS && PY_VERSION_HEX >= 0x030D0000)
+
 /* Make a bytearray smaller without giving memory back, which cannot fail. Not
  * where its bytes are an object of their own. */
 #define BKPY_HAS_BYTEARRAY_TRIM (PY_VERSION_HEX < 0x030F0000)

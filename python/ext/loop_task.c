@@ -51,15 +51,14 @@ bkpy_loop_makes_own_futures(LoopObject *self)
 {
     const bkpy_state *state = self->state;
     PyObject *type =
-        class_now(state->futures_names, state->str_Future, state->FutureType);
-    bool is_own = type == (PyObject *)state->FutureType;
+        PyDict_GetItemWithError(state->futures_names, state->str_Future);
 
-    if (type == NULL) {
+    if (type != (PyObject *)state->FutureType) {
         PyErr_Clear();
+        return false;
     }
-    Py_XDECREF(type);
-    return is_own && !bkpy_loop_overrides(self, BKPY_OWN_CREATE_FUTURE |
-                                                    BKPY_OWN_GET_DEBUG);
+    return !bkpy_loop_overrides(self,
+                                BKPY_OWN_CREATE_FUTURE | BKPY_OWN_GET_DEBUG);
 }
 
 PyObject *

@@ -50,6 +50,7 @@ static const struct import imports[] = {
     {"socket", "gaierror", PLACE(gaierror)},
     {"_thread", "allocate_lock", PLACE(Lock)},
     {"becket._stand_in", "begin", PLACE(begin_on_stand_in)},
+    {"becket._stand_in", "CLOSED_TRANSPORT", PLACE(closed_transport)},
 };
 
 /* What a Python may lack: no ssl, an older asyncio. */
@@ -161,6 +162,8 @@ static int (*const setups[])(PyObject *module, bkpy_state *state) = {
     bkpy_stream_method_setup,
     bkpy_stream_op_setup,
     bkpy_stream_attribute_setup,
+    bkpy_protocol_setup,
+    bkpy_exchange_setup,
     bkpy_streams_setup,
     bkpy_datagram_transport_setup,
 };
@@ -200,6 +203,7 @@ static const size_t members[] = {
     PLACE(StreamMethodType),
     PLACE(StreamOpType),
     PLACE(StreamAttributeType),
+    PLACE(ConnectedCallbackType),
     PLACE(ReaderType),
     PLACE(WriterType),
     PLACE(FutureType),
@@ -227,6 +231,7 @@ static const size_t members[] = {
 #undef X
         PLACE(stream_reader_property),
     PLACE(begin_on_stand_in),
+    PLACE(closed_transport),
     PLACE(future_set_result),
     PLACE(stop_iteration),
 };

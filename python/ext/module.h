@@ -25,6 +25,7 @@
     X(__dict__)                                                                \
     X(_asyncio_future_blocking)                                                \
     X(_buffer)                                                                 \
+    X(_client_connected_cb)                                                    \
     X(_complete_fut)                                                           \
     X(_connection_lost)                                                        \
     X(_drain_helper)                                                           \
@@ -39,6 +40,7 @@
     X(_reader)                                                                 \
     X(_stream_reader)                                                          \
     X(_stream_reader_wr)                                                       \
+    X(_strong_reader)                                                          \
     X(_timer_handle_cancelled)                                                 \
     X(_transport)                                                              \
     X(_wait_for_data)                                                          \
@@ -115,6 +117,7 @@
     X(StreamReader, readline)                                                  \
     X(StreamReader, readuntil)                                                 \
     X(StreamReaderProtocol, _drain_helper)                                     \
+    X(StreamReaderProtocol, connection_made)                                   \
     X(StreamReaderProtocol, data_received)                                     \
     X(StreamReaderProtocol, eof_received)                                      \
     X(StreamWriter, drain)                                                     \
@@ -131,6 +134,17 @@ typedef struct {
     const void *keys; /* identifies the dicts for which it holds; NULL: none */
     size_t offset;
 } bkpy_attrs_layout;
+
+/* The same for a protocol: where in its values the attributes are. */
+typedef struct {
+    bkpy_attrs_layout attrs;
+    size_t count;
+    size_t strong_reader; /* only a server's has it */
+    size_t stream_reader_wr;
+    size_t client_connected_cb;
+    size_t paused;
+    size_t connection_lost;
+} bkpy_protocol_layout;
 
 /* So many attributes StreamReader.__init__() and StreamWriter.__init__()
  * make. */
@@ -150,6 +164,7 @@ typedef struct bkpy_state {
     PyTypeObject *StreamMethodType;
     PyTypeObject *StreamOpType;
     PyTypeObject *StreamAttributeType;
+    PyTypeObject *ConnectedCallbackType;
     PyTypeObject *ReaderType; /* NULL where asyncio's own have to do, */
     PyTypeObject *WriterType; /* both: streams_class.c */
 
@@ -191,14 +206,18 @@ typedef struct bkpy_state {
 #undef X
     PyObject *stream_reader_property; /* StreamReaderProtocol._stream_reader */
     PyObject *begin_on_stand_in;      /* becket._stand_in.begin */
+    PyObject *closed_transport;       /* becket._stand_in.CLOSED_TRANSPORT */
     PyObject *future_set_result;      /* _asyncio.Future.set_result */
     PyObject *stop_iteration;         /* coroutine.c: to be used again */
     bkpy_class_guard reader_guard;
     bkpy_class_guard writer_guard;
     bkpy_class_guard protocol_guard;
     bkpy_class_guard transport_guard;
-    bkpy_attrs_layout reader_layout;
-    bkpy_attrs_layout writer_layout;
+    /* Of asyncio's instances, also once their class is ours; of those that
+     * were ours from the start. */
+    bkpy_attrs_layout reader_layouts[2];
+    bkpy_attrs_layout writer_layouts[2];
+    bkpy_protocol_layout protocol_layout;
     PyObject *reader_names[BKPY_READER_ATTRS]; /* borrowed, of str_x */
     PyObject *writer_names[BKPY_WRITER_ATTRS];
 
@@ -232,6 +251,8 @@ int bkpy_future_setup(PyObject *module, bkpy_state *state);
 int bkpy_stream_method_setup(PyObject *module, bkpy_state *state);
 int bkpy_stream_attribute_setup(PyObject *module, bkpy_state *state);
 int bkpy_stream_op_setup(PyObject *module, bkpy_state *state);
+int bkpy_exchange_setup(PyObject *module, bkpy_state *state);
+int bkpy_protocol_setup(PyObject *module, bkpy_state *state);
 int bkpy_streams_setup(PyObject *module, bkpy_state *state);
 
 #endif

@@ -24,32 +24,12 @@
 
 /* --- whose methods they are --- */
 
-PyObject *
-bkpy_protocol_attrs(bkpy_state *state, PyObject *protocol, PyObject *method)
-{
-    PyObject *attrs;
-    int r;
-
-    if ((PyObject *)Py_TYPE(protocol) != state->StreamReaderProtocol ||
-        !bkpy_protocol_is_usual(state)) {
-        return NULL;
-    }
-    attrs = PyObject_GenericGetDict(protocol, NULL);
-    r = attrs == NULL ? -1 : PyDict_Contains(attrs, method);
-    if (r < 0) {
-        PyErr_Clear();
-    }
-    Py_XDECREF(attrs); /* the protocol keeps it */
-    return r == 0 ? attrs : NULL;
-}
-
-/* The reader of the protocol, of our class now: true and a new reference. It
- * is NULL when the reader is gone, which makes asyncio drop the data. */
+/* The reader that the protocol refers to, of our class now: true and a new
+ * reference. It is NULL when the reader is gone, which makes asyncio drop the
+ * data. */
 static bool
-find_reader(bkpy_state *state, PyObject *attrs, PyObject **ret_reader)
+find_reader(bkpy_state *state, PyObject *ref, PyObject **ret_reader)
 {
-    PyObject *ref =
-        PyDict_GetItemWithError(attrs, state->str__stream_reader_wr);
     PyObject *reader = NULL;
     int r = -1;
 
@@ -72,20 +52,32 @@ static bool
 find_target(bkpy_state *state, PyObject *protocol, PyObject *method,
             PyObject **ret_reader)
 {
-    PyObject *attrs = bkpy_protocol_attrs(state, protocol, method);
+    bkpy_protocol_view view;
 
-    return attrs != NULL && find_reader(state, attrs, ret_reader);
+    return bkpy_protocol_look(state, protocol, method, &view) &&
+           find_reader(state, view.stream_reader_wr, ret_reader);
 }
 
 void
 bkpy_stream_reader_adopt(StreamTransportObject *self, PyObject *protocol)
 {
+    bkpy_state *state = self->state;
+    bkpy_protocol_view view;
+    bkpy_attrs attrs;
     PyObject *reader;
 
-    if (find_target(self->state, protocol, self->state->str_data_received,
-                    &reader)) {
-        Py_XDECREF(reader);
+    if (!bkpy_protocol_look(state, protocol, state->str_data_received, &view) ||
+        view.stream_reader_wr == NULL ||
+        !PyWeakref_CheckRefExact(view.stream_reader_wr) ||
+        PyWeakref_GetRef(view.stream_reader_wr, &reader) <= 0) {
+        return;
     }
+    if ((bkpy_reader_look_at_new(state, reader, &attrs) &&
+         bkpy_exchange_reader(state, protocol, reader, &view, &attrs)) ||
+        bkpy_reader_adopt(state, reader)) {
+        bkpy_exchange_callback(state, protocol, &view);
+    }
+    Py_DECREF(reader);
 }
 
 /* --- feeding --- */
@@ -175,10 +167,13 @@ typedef struct {
 static bool
 look_at_parts(bkpy_state *state, PyObject *reader, reader_parts *ret_parts)
 {
-    PyObject *const *of = ret_parts->attrs.of;
+    PyObject *const *of;
 
-    if (!bkpy_reader_look(state, reader, &ret_parts->attrs) ||
-        of[BKPY_READER_EOF] != Py_False ||
+    if (!bkpy_reader_look(state, reader, &ret_parts->attrs)) {
+        return false;
+    }
+    of = ret_parts->attrs.of;
+    if (of[BKPY_READER_EOF] != Py_False ||
         !PyByteArray_CheckExact(of[BKPY_READER_BUFFER]) ||
         !PyLong_CheckExact(of[BKPY_READER_LIMIT])) {
         return false;

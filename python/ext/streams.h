@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: MIT
  *
  * streams_attrs.c    looking at the attributes of a reader or a writer
+ * streams_protocol.c the same for a protocol
  * streams_class.c    classes of ours for readers and writers, and whether
  *                    those of asyncio are as asyncio has made them
  * streams_method.c   what stands in them for a method of asyncio's
@@ -47,14 +48,23 @@ enum {
 /* The attributes of an object, all borrowed from it: good until code of the
  * user's may run. */
 typedef struct {
-    PyObject *dict; /* to set them in */
-    PyObject *of[BKPY_READER_ATTRS];
+    PyObject *dict;                      /* to set them in */
+    PyObject *const *of;                 /* in the dict itself, */
+    PyObject *walked[BKPY_READER_ATTRS]; /* or here */
 } bkpy_attrs;
 
-/* Fill *ret_attrs if obj has exactly the attributes of these names, which were
- * made in this order. No exception. */
-bool bkpy_attrs_look(PyObject *obj, PyObject *const *names, size_t count,
-                     const bkpy_attrs_layout *layout, bkpy_attrs *ret_attrs);
+/* Fill *ret_attrs if a reader (a writer) has exactly the attributes that
+ * asyncio gives it, made in the same order. No exception. */
+bool bkpy_attrs_look_at_reader(const bkpy_state *state, PyObject *reader,
+                               bkpy_attrs *ret_attrs);
+bool bkpy_attrs_look_at_writer(const bkpy_state *state, PyObject *writer,
+                               bkpy_attrs *ret_attrs);
+
+/* The attributes themselves, in a dict of this layout that has exactly those,
+ * and perhaps the optional one (an index); borrowed, or NULL. */
+PyObject *const *bkpy_attrs_find(PyObject *dict,
+                                 const bkpy_attrs_layout *layout, size_t count,
+                                 size_t optional);
 
 /* Try out how the instances of a class keep such attributes, on an instance
  * that has none yet. Where it does not find out, *ret_layout stays zero, and
@@ -72,6 +82,14 @@ bool bkpy_reader_look(bkpy_state *state, PyObject *reader,
 bool bkpy_writer_look(bkpy_state *state, PyObject *writer,
                       bkpy_attrs *ret_attrs);
 
+/* The same for a reader of exactly asyncio's class, on a loop of ours. */
+bool bkpy_reader_look_at_new(bkpy_state *state, PyObject *reader,
+                             bkpy_attrs *ret_attrs);
+
+/* The same for a writer of exactly asyncio's class, on a transport of ours. */
+bool bkpy_writer_look_at_new(bkpy_state *state, PyObject *writer,
+                             bkpy_attrs *ret_attrs);
+
 /* reader._waiter = waiter. 0 or -1 with an exception. */
 int bkpy_reader_set_waiter(bkpy_state *state, PyObject *reader,
                            PyObject *waiter);
@@ -85,11 +103,6 @@ bool bkpy_writer_is_usual(bkpy_state *state);
 bool bkpy_protocol_is_usual(bkpy_state *state);
 bool bkpy_transport_is_usual(bkpy_state *state);
 
-/* The attributes of the protocol (a borrowed dict), if it is exactly a
- * StreamReaderProtocol and this method is asyncio's, in class and instance. */
-PyObject *bkpy_protocol_attrs(bkpy_state *state, PyObject *protocol,
-                              PyObject *method);
-
 /* Give an object of exactly asyncio's class the class of ours, if all of it is
  * as usual. No exception; true if it is of our class now. */
 bool bkpy_reader_adopt(bkpy_state *state, PyObject *reader);
@@ -97,6 +110,35 @@ bool bkpy_reader_adopt(bkpy_state *state, PyObject *reader);
 /* The same for the writer whose write() has just called this transport, if
  * it is one. */
 void bkpy_writer_adopt_caller(StreamTransportObject *transport);
+
+/* --- the protocol (streams_protocol.c) --- */
+
+/* What is asked of it: borrowed, or NULL. */
+typedef struct {
+    PyObject *stream_reader_wr;
+    PyObject *paused;
+    PyObject *connection_lost;
+    PyObject *strong_reader;
+    PyObject *client_connected_cb;
+} bkpy_protocol_view;
+
+/* Look at an object: true if it is exactly a StreamReaderProtocol and this
+ * method is asyncio's, in class and instance. No exception. */
+bool bkpy_protocol_look(bkpy_state *state, PyObject *protocol, PyObject *method,
+                        bkpy_protocol_view *ret_view);
+
+/* --- exchange (streams_exchange.c) --- */
+
+/* Put a reader of ours in the place of one of exactly asyncio's class, if
+ * nobody but the protocol and the caller has it. No exception. */
+bool bkpy_exchange_reader(bkpy_state *state, PyObject *protocol,
+                          PyObject *reader, const bkpy_protocol_view *view,
+                          const bkpy_attrs *attrs);
+
+/* Have the same happen to the writer that connection_made() will make, if
+ * nobody but the caller and its transport has the protocol. No exception. */
+void bkpy_exchange_callback(bkpy_state *state, PyObject *protocol,
+                            const bkpy_protocol_view *view);
 
 /* --- methods (streams_method.c) --- */
 

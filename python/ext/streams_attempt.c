@@ -63,10 +63,13 @@ forget_waiter(bkpy_state *state, bool is_first, const bkpy_attrs *attrs)
 static bool
 view_reader(StreamOpObject *op, bool is_first, reader_view *ret)
 {
-    PyObject *const *of = ret->attrs.of;
+    PyObject *const *of;
 
-    if (!bkpy_reader_look(op->method->state, op->owner, &ret->attrs) ||
-        !forget_waiter(op->method->state, is_first, &ret->attrs) ||
+    if (!bkpy_reader_look(op->method->state, op->owner, &ret->attrs)) {
+        return false;
+    }
+    of = ret->attrs.of;
+    if (!forget_waiter(op->method->state, is_first, &ret->attrs) ||
         (is_first && of[BKPY_READER_EXCEPTION] != Py_None) ||
         !is_bool(of[BKPY_READER_EOF]) || !is_bool(of[BKPY_READER_PAUSED]) ||
         !is_free_buffer(of[BKPY_READER_BUFFER]) ||
@@ -403,17 +406,11 @@ has_no_exception(bkpy_state *state, PyObject *reader)
 static bool
 lets_write(bkpy_state *state, PyObject *protocol)
 {
-    PyObject *attrs =
-        bkpy_protocol_attrs(state, protocol, state->str__drain_helper);
-    bool does = attrs != NULL &&
-                PyDict_GetItemWithError(attrs, state->str__connection_lost) ==
-                    Py_False &&
-                PyDict_GetItemWithError(attrs, state->str__paused) == Py_False;
+    bkpy_protocol_view view;
 
-    if (attrs != NULL && !does) {
-        PyErr_Clear();
-    }
-    return does;
+    return bkpy_protocol_look(state, protocol, state->str__drain_helper,
+                              &view) &&
+           view.connection_lost == Py_False && view.paused == Py_False;
 }
 
 static bkpy_stream_outcome

@@ -15,7 +15,6 @@
 #include "streams.h"
 
 #include <stddef.h>
-#include <string.h>
 
 /* --- the array of values --- */
 
@@ -23,34 +22,28 @@
  * one word. */
 static const size_t offsets[] = {0, sizeof(void *)};
 
-static inline PyObject *
-value_at(PyObject *dict, size_t offset, size_t i)
+static inline PyObject *const *
+values_at(PyObject *dict, size_t offset)
 {
-    PyObject *value;
+    const void *values = ((PyDictObject *)dict)->ma_values;
 
-    memcpy(&value,
-           (const char *)((PyDictObject *)dict)->ma_values + offset +
-               i * sizeof(value),
-           sizeof(value));
-    return value;
+    return (PyObject *const *)(const void *)((const char *)values + offset);
 }
 
 static inline bool
-has_values(PyObject *dict, size_t count)
+has_values(PyObject *dict)
 {
-    return ((PyDictObject *)dict)->ma_values != NULL &&
-           PyDict_GET_SIZE(dict) == (Py_ssize_t)count;
+    return ((PyDictObject *)dict)->ma_values != NULL;
 }
 
 /* Whether the array there holds what the tuple does. */
 static bool
 is_offset(PyObject *dict, size_t offset, PyObject *expected)
 {
-    size_t count = (size_t)PyTuple_GET_SIZE(expected);
+    PyObject *const *values = values_at(dict, offset);
 
-    for (size_t i = 0; i < count; i++) {
-        if (value_at(dict, offset, i) !=
-            PyTuple_GET_ITEM(expected, (Py_ssize_t)i)) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(expected); i++) {
+        if (values[i] != PyTuple_GET_ITEM(expected, i)) {
             return false;
         }
     }
@@ -112,7 +105,7 @@ bkpy_attrs_learn(PyObject *obj, PyObject *const *names, size_t count,
     }
     if (dict != NULL) {
         r = 0;
-        if (BKPY_HAS_SHARED_KEYS && has_values(dict, count)) {
+        if (BKPY_HAS_SHARED_KEYS && has_values(dict)) {
             find_offset(dict, values, ret_layout);
         }
         Py_DECREF(dict);
@@ -123,16 +116,43 @@ bkpy_attrs_learn(PyObject *obj, PyObject *const *names, size_t count,
 
 /* --- looking --- */
 
-static bool
-read_values(PyObject *dict, size_t offset, size_t count, PyObject **ret)
+/* The array, if the dict is of this layout. */
+static inline PyObject *const *
+values_of(PyObject *dict, const bkpy_attrs_layout *layout)
 {
+    return ((PyDictObject *)dict)->ma_keys == layout->keys && has_values(dict)
+               ? values_at(dict, layout->offset)
+               : NULL;
+}
+
+/* So many of the first values there are. */
+static inline size_t
+count_values(PyObject *const *values, size_t count)
+{
+    size_t found = 0;
+
     for (size_t i = 0; i < count; i++) {
-        ret[i] = value_at(dict, offset, i);
-        if (ret[i] == NULL) {
-            return false;
-        }
+        found += values[i] != NULL;
     }
-    return true;
+    return found;
+}
+
+PyObject *const *
+bkpy_attrs_find(PyObject *dict, const bkpy_attrs_layout *layout, size_t count,
+                size_t optional)
+{
+    PyObject *const *values = values_of(dict, layout);
+    size_t found;
+
+    if (values == NULL) {
+        return NULL;
+    }
+    found = count_values(values, count);
+    if (PyDict_GET_SIZE(dict) != (Py_ssize_t)found || found + 1 < count ||
+        (found < count && values[optional] != NULL)) {
+        return NULL;
+    }
+    return values;
 }
 
 static bool
@@ -152,11 +172,13 @@ walk(PyObject *dict, PyObject *const *names, size_t count, PyObject **ret)
     return i == count;
 }
 
-bool
-bkpy_attrs_look(PyObject *obj, PyObject *const *names, size_t count,
-                const bkpy_attrs_layout *layout, bkpy_attrs *ret_attrs)
+/* Inline, so that the count is a constant. */
+static inline bool
+look(PyObject *obj, PyObject *const *names, size_t count,
+     const bkpy_attrs_layout *layouts, bkpy_attrs *ret_attrs)
 {
     PyObject *dict = PyObject_GenericGetDict(obj, NULL);
+    PyObject *const *values;
 
     if (dict == NULL) {
         PyErr_Clear();
@@ -164,9 +186,31 @@ bkpy_attrs_look(PyObject *obj, PyObject *const *names, size_t count,
     }
     Py_DECREF(dict); /* the object keeps it */
     ret_attrs->dict = dict;
-    if (((PyDictObject *)dict)->ma_keys == layout->keys &&
-        has_values(dict, count)) {
-        return read_values(dict, layout->offset, count, ret_attrs->of);
+    values = values_of(dict, &layouts[1]);
+    if (values == NULL) {
+        values = values_of(dict, &layouts[0]);
     }
-    return walk(dict, names, count, ret_attrs->of);
+    if (values != NULL) {
+        ret_attrs->of = values;
+        return PyDict_GET_SIZE(dict) == (Py_ssize_t)count &&
+               count_values(values, count) == count;
+    }
+    ret_attrs->of = ret_attrs->walked;
+    return walk(dict, names, count, ret_attrs->walked);
+}
+
+bool
+bkpy_attrs_look_at_reader(const bkpy_state *state, PyObject *reader,
+                          bkpy_attrs *ret_attrs)
+{
+    return look(reader, state->reader_names, BKPY_READER_ATTRS,
+                state->reader_layouts, ret_attrs);
+}
+
+bool
+bkpy_attrs_look_at_writer(const bkpy_state *state, PyObject *writer,
+                          bkpy_attrs *ret_attrs)
+{
+    return look(writer, state->writer_names, BKPY_WRITER_ATTRS,
+                state->writer_layouts, ret_attrs);
 }

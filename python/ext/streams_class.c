@@ -252,26 +252,12 @@ bkpy_transport_is_usual(bkpy_state *state)
 
 /* --- looking at instances --- */
 
-static bool
-look_at_reader(bkpy_state *state, PyObject *reader, bkpy_attrs *ret_attrs)
-{
-    return bkpy_attrs_look(reader, state->reader_names, BKPY_READER_ATTRS,
-                           &state->reader_layout, ret_attrs);
-}
-
-static bool
-look_at_writer(bkpy_state *state, PyObject *writer, bkpy_attrs *ret_attrs)
-{
-    return bkpy_attrs_look(writer, state->writer_names, BKPY_WRITER_ATTRS,
-                           &state->writer_layout, ret_attrs);
-}
-
 bool
 bkpy_reader_look(bkpy_state *state, PyObject *reader, bkpy_attrs *ret_attrs)
 {
     return Py_TYPE(reader) == state->ReaderType &&
            bkpy_reader_is_usual(state) &&
-           look_at_reader(state, reader, ret_attrs);
+           bkpy_attrs_look_at_reader(state, reader, ret_attrs);
 }
 
 int
@@ -294,7 +280,7 @@ bkpy_writer_look(bkpy_state *state, PyObject *writer, bkpy_attrs *ret_attrs)
 {
     return Py_TYPE(writer) == state->WriterType &&
            bkpy_writer_is_usual(state) &&
-           look_at_writer(state, writer, ret_attrs);
+           bkpy_attrs_look_at_writer(state, writer, ret_attrs);
 }
 
 /* --- adoption --- */
@@ -310,18 +296,34 @@ set_class(bkpy_state *state, PyObject *obj, PyTypeObject *cls)
 }
 
 bool
+bkpy_reader_look_at_new(bkpy_state *state, PyObject *reader,
+                        bkpy_attrs *ret_attrs)
+{
+    return (PyObject *)Py_TYPE(reader) == state->StreamReader &&
+           state->ReaderType != NULL && bkpy_reader_is_usual(state) &&
+           bkpy_attrs_look_at_reader(state, reader, ret_attrs) &&
+           PyObject_TypeCheck(ret_attrs->of[BKPY_READER_LOOP], state->LoopType);
+}
+
+bool
 bkpy_reader_adopt(bkpy_state *state, PyObject *reader)
 {
     bkpy_attrs attrs;
 
-    if (state->ReaderType == NULL || Py_TYPE(reader) == state->ReaderType) {
-        return state->ReaderType != NULL;
-    }
-    return (PyObject *)Py_TYPE(reader) == state->StreamReader &&
-           bkpy_reader_is_usual(state) &&
-           look_at_reader(state, reader, &attrs) &&
-           PyObject_TypeCheck(attrs.of[BKPY_READER_LOOP], state->LoopType) &&
-           set_class(state, reader, state->ReaderType);
+    return Py_TYPE(reader) == state->ReaderType ||
+           (bkpy_reader_look_at_new(state, reader, &attrs) &&
+            set_class(state, reader, state->ReaderType));
+}
+
+bool
+bkpy_writer_look_at_new(bkpy_state *state, PyObject *writer,
+                        bkpy_attrs *ret_attrs)
+{
+    return (PyObject *)Py_TYPE(writer) == state->StreamWriter &&
+           bkpy_writer_is_usual(state) &&
+           bkpy_attrs_look_at_writer(state, writer, ret_attrs) &&
+           Py_TYPE(ret_attrs->of[BKPY_WRITER_TRANSPORT]) ==
+               state->StreamTransportType;
 }
 
 static bool
@@ -330,9 +332,7 @@ adopt_writer(StreamTransportObject *transport, PyObject *writer)
     bkpy_state *state = transport->state;
     bkpy_attrs attrs;
 
-    return (PyObject *)Py_TYPE(writer) == state->StreamWriter &&
-           bkpy_writer_is_usual(state) &&
-           look_at_writer(state, writer, &attrs) &&
+    return bkpy_writer_look_at_new(state, writer, &attrs) &&
            attrs.of[BKPY_WRITER_TRANSPORT] == (PyObject *)transport &&
            set_class(state, writer, state->WriterType);
 }
@@ -480,26 +480,44 @@ make_class(bkpy_state *state, PyObject *base, bool is_writer)
     return (PyTypeObject *)cls;
 }
 
-/* Try out on an instance without state whether it can become one of ours, and
- * learn how its attributes are kept. 1, 0, or -1 with an exception. */
+/* An instance without any attributes, as copy.copy() makes one. */
+static PyObject *
+make_bare(PyObject *cls)
+{
+    return PyObject_CallMethod((PyObject *)&PyBaseObject_Type, "__new__", "O",
+                               cls);
+}
+
+/* The end of an instance with attributes of nonsense: not as a writer, whose
+ * finalizer would call its transport. */
+static void
+drop_bare(bkpy_state *state, PyObject *obj)
+{
+    (void)set_class(state, obj, (PyTypeObject *)state->StreamReader);
+    Py_DECREF(obj);
+}
+
+/* Try out whether an instance of base can become one of cls, and learn how the
+ * attributes of both are kept. 1, 0, or -1 with an exception. */
 static int
 try_class(bkpy_state *state, PyObject *base, PyTypeObject *cls,
-          PyObject *const *names, size_t count, bkpy_attrs_layout *ret_layout)
+          PyObject *const *names, size_t count, bkpy_attrs_layout *ret_layouts)
 {
-    PyObject *obj = PyObject_CallMethod((PyObject *)&PyBaseObject_Type,
-                                        "__new__", "O", base);
-    int r;
+    PyObject *theirs = make_bare(base);
+    PyObject *ours = make_bare((PyObject *)cls);
+    int r = -1;
 
-    if (obj == NULL) {
-        return -1;
+    if (theirs != NULL && ours != NULL &&
+        bkpy_attrs_learn(theirs, names, count, &ret_layouts[0]) == 0 &&
+        bkpy_attrs_learn(ours, names, count, &ret_layouts[1]) == 0) {
+        r = set_class(state, theirs, cls);
     }
-    r = bkpy_attrs_learn(obj, names, count, ret_layout) < 0 ? -1 : 1;
-    if (r == 1) {
-        r = set_class(state, obj, cls);
-        /* The finalizer of a writer would call its transport. */
-        (void)set_class(state, obj, (PyTypeObject *)state->StreamReader);
+    if (theirs != NULL) {
+        drop_bare(state, theirs);
     }
-    Py_DECREF(obj);
+    if (ours != NULL) {
+        drop_bare(state, ours);
+    }
     return r;
 }
 
@@ -508,11 +526,11 @@ static int
 try_classes(bkpy_state *state, PyTypeObject *reader, PyTypeObject *writer)
 {
     int r = try_class(state, state->StreamReader, reader, state->reader_names,
-                      BKPY_READER_ATTRS, &state->reader_layout);
+                      BKPY_READER_ATTRS, state->reader_layouts);
 
     if (r == 1) {
         r = try_class(state, state->StreamWriter, writer, state->writer_names,
-                      BKPY_WRITER_ATTRS, &state->writer_layout);
+                      BKPY_WRITER_ATTRS, state->writer_layouts);
     }
     if (r == 1) {
         state->ReaderType = (PyTypeObject *)Py_NewRef(reader);

@@ -231,7 +231,9 @@ stream_op_dealloc(PyObject *op)
     if (self->weakrefs != NULL) {
         PyObject_ClearWeakRefs(op);
     }
-    (void)stream_op_clear(op);
+    if (self->step != BKPY_OP_DONE) {
+        (void)stream_op_clear(op);
+    }
     bkpy_coroutine_forget(method->state);
     op_free(method, op);
     Py_DECREF(method);

@@ -90,6 +90,28 @@ async def large():
     peer.close()
 
 
+async def served():
+    """A server's reader and writer, kept and dropped."""
+
+    async def serve(reader, writer):
+        writer.write(await reader.readline())
+        await writer.drain()
+        if await reader.readline() == b"close\n":
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    for end in (b"close\n", b"drop\n") * 5:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"line\n" + end)
+        assert await reader.read() == b"line\n"
+        writer.close()
+        await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+    gc.collect()
+
+
 async def dropped():
     """Tasks that wait for ever, in cycles with what they wait for."""
     ours, peer = tcp_pair()
@@ -107,6 +129,7 @@ async def dropped():
 def scenario():
     loop.run_until_complete(reads())
     loop.run_until_complete(large())
+    loop.run_until_complete(served())
     loop.run_until_complete(dropped())
 
 

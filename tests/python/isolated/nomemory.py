@@ -424,6 +424,39 @@ def accepting(loop):
     turns(loop, 2)
 
 
+def serving_streams(loop):
+    """The accept of a connection whose protocol is asyncio's for streams."""
+    protocols = []
+    socks = []
+
+    async def serve():
+        return await loop.create_server(protocols.pop, "127.0.0.1", 0)
+
+    server = loop.run_until_complete(serve())
+    address = server.sockets[0].getsockname()
+
+    def prepare():
+        reader = asyncio.StreamReader(loop=loop)
+        protocols.append(
+            asyncio.StreamReaderProtocol(reader, close_writer, loop=loop)
+        )
+        del reader
+        socks.append(socket.create_connection(address, 10))
+
+    def tidy():
+        socks.pop().close()
+        turns(loop, 4)
+        protocols.clear()
+
+    sweep_turn(loop, prepare, tidy)
+    server.close()
+    turns(loop, 2)
+
+
+def close_writer(reader, writer):
+    writer.close()
+
+
 def sock_calls(loop):
     left, right = socket.socketpair()
     left.setblocking(False)
@@ -595,6 +628,7 @@ SCENARIOS = {
         waking,
         draining,
         accepting,
+        serving_streams,
         sock_calls,
         datagrams,
         datagrams_waiting,
