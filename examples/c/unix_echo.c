@@ -2,17 +2,14 @@
  *
  * SPDX-License-Identifier: MIT
  *
- *     unix_echo path
+ *     unix_echo path      ("@name" is one in the abstract namespace)
  *
- * A path that begins with "@" is a name in the abstract namespace. Only the
- * user who started it may connect. Serves until SIGINT or SIGTERM, and removes
- * the file.
+ * Only the user who started it may connect. Serves until SIGINT or SIGTERM.
  */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <unistd.h>
 
 #include "becket/becket.h"
 
@@ -36,33 +33,18 @@ on_signal(bk_watch *watch, unsigned events)
     bk_loop_stop(bk_watch_loop(watch));
 }
 
-/* The fd from which SIGINT and SIGTERM are read. */
-static int
-open_signals(void)
-{
-    sigset_t set;
-
-    (void)sigemptyset(&set);
-    (void)sigaddset(&set, SIGINT);
-    (void)sigaddset(&set, SIGTERM);
-    (void)sigprocmask(SIG_BLOCK, &set, NULL);
-    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
 static int
 create_server(bk_loop *loop, const char *path, bk_server **ret_server)
 {
     char name[BK_UNIX_PATH_MAX + 1];
-    bk_unix_server_options options = {.path = path};
+    bk_unix_server_options options = {.path = path, .mode = 0600};
 
     if (path[0] == '@' && strlen(path) < sizeof(name)) {
         (void)strcpy(name, path);
         name[0] = '\0';
         options.path = name;
         options.path_len = strlen(path);
-    }
-    else {
-        options.mode = 0600;
+        options.mode = 0;
     }
     return bk_loop_create_unix_server(loop, &echo, NULL, &options, ret_server);
 }
@@ -93,20 +75,23 @@ serve(bk_loop *loop, const char *path, int signal_fd)
 int
 main(int argc, char **argv)
 {
-    int signal_fd = open_signals();
     bk_loop *loop = NULL;
+    sigset_t set;
     int r;
 
     if (argc != 2) {
         (void)fprintf(stderr, "usage: unix_echo path\n");
         return 2;
     }
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGINT);
+    (void)sigaddset(&set, SIGTERM);
+    (void)sigprocmask(SIG_BLOCK, &set, NULL);
     r = bk_loop_new(NULL, &loop);
     if (r == 0) {
-        r = serve(loop, argv[1], signal_fd);
+        r = serve(loop, argv[1], signalfd(-1, &set, SFD_CLOEXEC));
     }
     bk_loop_free(loop);
-    (void)close(signal_fd);
     if (r < 0) {
         (void)fprintf(stderr, "%s: %s\n", bk_err_name(r), bk_strerror(r));
     }

@@ -110,7 +110,7 @@ bkpy_exchange_reader(bkpy_state *state, PyObject *protocol, PyObject *reader,
 /* One of ours in place of asyncio's, whose finalizer has nothing to close any
  * more. New reference, or NULL without an exception: it stays. */
 static PyObject *
-exchange_writer(bkpy_state *state, PyObject *writer, const bkpy_attrs *attrs)
+exchange_writer(bkpy_state *state, const bkpy_attrs *attrs)
 {
     PyObject *transport = attrs->of[BKPY_WRITER_TRANSPORT];
     PyObject *made = make(state->WriterType, state->writer_names, attrs->of,
@@ -205,7 +205,7 @@ connected_callback_call(PyObject *op, PyObject *const *args, size_t nargsf,
     if (put_back(self, attrs.of[BKPY_WRITER_PROTOCOL]) < 0) {
         return NULL;
     }
-    made = exchange_writer(self->state, args[1], &attrs);
+    made = exchange_writer(self->state, &attrs);
     stack[1] = args[0];
     stack[2] = made == NULL ? args[1] : made;
     result = PyObject_Vectorcall(self->callback, stack + 1,
