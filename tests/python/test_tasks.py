@@ -309,7 +309,8 @@ async def test_task_group(loop):
     results = []
 
     async def work(number):
-        await asyncio.sleep(0.001 * (5 - number))
+        for _ in range(5 - number):
+            await asyncio.sleep(0)
         results.append(number)
 
     async with asyncio.TaskGroup() as group:

@@ -58,7 +58,7 @@ def parse(argv):
 
 def random_fault(rng, counts):
     """One of the calls that the scenario makes, or nothing."""
-    if rng.randrange(10) >= FAULTS_IN_TEN:
+    if not counts or rng.randrange(10) >= FAULTS_IN_TEN:
         return None
     call = rng.choice(sorted(counts))
     error = rng.choice(fault_names.errnos(call))
