@@ -5,6 +5,7 @@ import textwrap
 
 import pytest
 
+from support.ends import play_ends
 from support.procs import check, run_code
 
 row = pytest.mark.row
@@ -202,3 +203,10 @@ def test_uncaught_exception_of_a_task(backend):
     )
     done = check(run_code(backend, code), 1)
     assert done.stderr.rstrip().endswith("ValueError: uncaught")
+
+
+@row("P4A-029", "P4A-030")
+@pytest.mark.timeout(300)
+def test_every_state(backend, request):
+    """The table of isolated/ends.py, all of it with --full."""
+    play_ends(backend, "exit", request.config.getoption("--full"))

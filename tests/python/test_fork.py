@@ -3,6 +3,7 @@
 
 import pytest
 
+from support.ends import play_ends
 from support.loops import PY312
 from support.procs import check, run_code
 
@@ -345,3 +346,10 @@ def test_resolver_threads_and_fork(backend):
         loop.close()
         """,
     )
+
+
+@row("P2F-018")
+@pytest.mark.timeout(300)
+def test_every_state(backend, request):
+    """The table of isolated/ends.py, all of it with --full."""
+    play_ends(backend, "fork", request.config.getoption("--full"))

@@ -9,6 +9,7 @@ import weakref
 
 import pytest
 
+from support.ends import play_ends
 from support.leaks import open_fds
 from support.loops import make_loop, turn, turns
 from support.net import spin, tcp_pair
@@ -327,3 +328,10 @@ def test_futures_and_tasks_of_a_closed_loop(loop):
     future.set_result(1)
     with pytest.raises(RuntimeError, match="Event loop is closed"):
         future.add_done_callback(print)
+
+
+@row("P4A-030")
+@pytest.mark.timeout(300)
+def test_every_state(backend, request):
+    """The table of isolated/ends.py, all of it with --full."""
+    play_ends(backend, "garbage", request.config.getoption("--full"))
