@@ -247,7 +247,9 @@ class SignalsMixin(LoopBase):
         ssock, csock = self._ssock, self._csock
         if ssock is None or csock is None:
             return
-        _core.Loop.remove_reader(self, ssock.fileno())
+        # The collector may have closed it before it came to the loop.
+        if ssock.fileno() >= 0:
+            _core.Loop.remove_reader(self, ssock.fileno())
         self._ssock = self._csock = None
         _discard(ssock)
         try:
