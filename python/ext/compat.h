@@ -288,6 +288,9 @@ bkpy_task_factory_rule(void)
  * pieces as they are, and check them as memoryview() does. */
 #define BKPY_WRITELINES_JOINS (PY_VERSION_HEX < 0x030C0000)
 
+/* A coroutine tells its state: inspect.getcoroutinestate() asks for it. */
+#define BKPY_COROUTINES_HAVE_STATE (PY_VERSION_HEX >= 0x030F0000)
+
 /* asyncio.streams is what streams_attempt.c does. FIXME(py 3.16): compare. */
 #define BKPY_KNOWS_STREAMS (PY_VERSION_HEX < 0x03100000)
 

@@ -539,6 +539,29 @@ stream_op_get_suspended(PyObject *op, void *name)
     return PyBool_FromLong(self->step == BKPY_OP_WAITING && !self->is_running);
 }
 
+#if BKPY_COROUTINES_HAVE_STATE
+static PyObject *
+stream_op_get_state(PyObject *op, void *name)
+{
+    StreamOpObject *self = StreamOpObject_CAST(op);
+
+    if (self->is_running) {
+        return PyUnicode_FromString("CORO_RUNNING");
+    }
+    if (self->inner != NULL) {
+        return PyObject_GetAttrString(self->inner, name);
+    }
+    switch (self->step) {
+    case BKPY_OP_DONE:
+        return PyUnicode_FromString("CORO_CLOSED");
+    case BKPY_OP_WAITING:
+        return PyUnicode_FromString("CORO_SUSPENDED");
+    default:
+        return PyUnicode_FromString("CORO_CREATED");
+    }
+}
+#endif
+
 static PyObject *
 stream_op_repr(PyObject *op)
 {
@@ -572,6 +595,9 @@ static PyGetSetDef stream_op_getset[] = {
     {"cr_origin", stream_op_get_of_inner, NULL, NULL, "cr_origin"},
     {"cr_running", stream_op_get_running, NULL, NULL, NULL},
     {"cr_suspended", stream_op_get_suspended, NULL, NULL, "cr_suspended"},
+#if BKPY_COROUTINES_HAVE_STATE
+    {"cr_state", stream_op_get_state, NULL, NULL, "cr_state"},
+#endif
     {NULL, NULL, NULL, NULL, NULL},
 };
 
