@@ -149,6 +149,10 @@ class OwnBuffer(bytearray):
         self.deleted += 1
         super().__delitem__(key)
 
+    def take_bytes(self, *args):  # Python 3.15
+        self.deleted += 1
+        return super().take_bytes(*args)
+
 
 async def test_attributes_replaced(loop):
     async with connected() as connection:

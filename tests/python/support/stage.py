@@ -353,12 +353,18 @@ class World:
                 sock.connect(address)
         return peer
 
-    async def answer(self, expected=b""):
-        """The peer of a connection that the loop has made."""
+    async def answer(self, expected=b"", caller=None):
+        """The peer of a connection that the loop has made.
+
+        With caller the one of this address; others have been given up.
+        """
         deadline = time.monotonic() + LIMIT
         while True:
             with self.aside(), contextlib.suppress(BlockingIOError):
-                return self.peer(self.stage.listener.accept()[0], expected)
+                sock, address = self.stage.listener.accept()
+                if caller in (None, address):
+                    return self.peer(sock, expected)
+                sock.close()
             if time.monotonic() > deadline:
                 raise TimeoutError("nobody connected")
             await asyncio.sleep(0)

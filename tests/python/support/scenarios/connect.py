@@ -31,7 +31,8 @@ def connect_by_name(world):
             world.talker, "localhost", port, family=socket.AF_INET
         )
         with ended(transport):
-            peer = await world.answer()
+            caller = transport.get_extra_info("sockname")
+            peer = await world.answer(caller=caller)
             await converse(world, transport, protocol, peer)
 
     return play
