@@ -288,6 +288,7 @@ class Server:
         sockets: list[socket.socket],
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         backlog: int,
+        ssl: tuple[Any, float | None, float | None] | None = None,
     ) -> None: ...
     def _start_accepting(self) -> None: ...
     def _stop_accepting(self) -> None: ...
@@ -301,6 +302,35 @@ class StreamTransport(asyncio.Transport):
     @property
     def _sock(self) -> socket.socket | None: ...
     def _force_close(self, exc: BaseException | None) -> None: ...
+
+@final
+class SSLProtocol(asyncio.BufferedProtocol):
+    def __new__(
+        cls,
+        loop: AbstractEventLoop,
+        app_protocol: asyncio.BaseProtocol,
+        sslcontext: Any,
+        waiter: asyncio.Future[Any] | None,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        call_connection_made: bool = True,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> Self: ...
+    @property
+    def _app_transport(self) -> SSLTransport | None: ...
+
+@final
+class SSLTransport(asyncio.Transport):
+    _closed: bool
+    @property
+    def _ssl_protocol(self) -> SSLProtocol: ...
+    def _force_close(self, exc: BaseException | None) -> None: ...
+    def get_read_buffer_size(self) -> int: ...
+    def get_read_buffer_limits(self) -> tuple[int, int]: ...
+    def set_read_buffer_limits(
+        self, high: int | None = None, low: int | None = None
+    ) -> None: ...
 
 @final
 class DatagramTransport(asyncio.Transport, asyncio.DatagramTransport):

@@ -17,23 +17,16 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 from becket import versions
+from becket._core import SSLProtocol
 from becket.addresses import AddrInfo, interleave
 from becket.exceptions import logger
 from becket.race import Race
 from becket.sockets import SocketsMixin, refuse_ssl_socket, require_stream
+from becket.tls import Tls
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 # The errors of one attempt, in the order in which they happened.
 Errors = list[OSError]
-
-
-def refuse_ssl(method: str, ssl: object) -> None:
-    """NotImplementedError for what asks for TLS."""
-    if ssl:
-        raise NotImplementedError(
-            f"becket does not implement the argument ssl of loop.{method}()"
-            " yet"
-        )
 
 
 def check_ssl_timeouts(
@@ -72,7 +65,8 @@ class ConnectMixin(SocketsMixin):
         Returns (transport, protocol). The addresses are tried in turn, or,
         with happy_eyeballs_delay (seconds), staggered as RFC 8305 has it.
         OSError when none can be connected; with all_errors an ExceptionGroup
-        of what each attempt raised. ssl: NotImplementedError as yet.
+        of what each attempt raised.
+        ssl: an SSLContext, or True for the default one.
         """
         if server_hostname is not None and not ssl:
             raise ValueError("server_hostname is only meaningful with ssl")
@@ -83,7 +77,17 @@ class ConnectMixin(SocketsMixin):
         check_ssl_timeouts(
             bool(ssl), ssl_handshake_timeout, ssl_shutdown_timeout
         )
-        refuse_ssl("create_connection", ssl)
+        tls = None
+        if ssl:
+            tls = Tls(
+                ssl,
+                is_server=False,
+                server_hostname=host  # type: ignore[arg-type]
+                if server_hostname is None
+                else server_hostname,
+                handshake_timeout=ssl_handshake_timeout,
+                shutdown_timeout=ssl_shutdown_timeout,
+            )
         if sock is not None:
             refuse_ssl_socket(sock)
         if host is None and port is None:
@@ -99,7 +103,7 @@ class ConnectMixin(SocketsMixin):
             )
             connected = await attempts.run(happy_eyeballs_delay, interleave)
         transport, protocol = await self._make_connection(
-            protocol_factory, connected, is_ours=sock is None
+            protocol_factory, connected, is_ours=sock is None, tls=tls
         )
         if self.get_debug():
             peer = transport.get_extra_info("socket")
@@ -118,16 +122,24 @@ class ConnectMixin(SocketsMixin):
     ) -> tuple[asyncio.Transport, P]:
         """Handle a connection that was accepted outside asyncio.
 
-        Returns (transport, protocol). ssl: NotImplementedError as yet.
+        Returns (transport, protocol).
         """
         require_stream(sock)
         check_ssl_timeouts(
             bool(ssl), ssl_handshake_timeout, ssl_shutdown_timeout
         )
-        refuse_ssl("connect_accepted_socket", ssl)
         refuse_ssl_socket(sock)
+        tls = None
+        if ssl:
+            tls = Tls(
+                ssl,
+                is_server=True,
+                server_hostname="",
+                handshake_timeout=ssl_handshake_timeout,
+                shutdown_timeout=ssl_shutdown_timeout,
+            )
         transport, protocol = await self._make_connection(
-            protocol_factory, sock, is_ours=False
+            protocol_factory, sock, is_ours=False, tls=tls
         )
         if self.get_debug():
             peer = transport.get_extra_info("socket")
@@ -139,18 +151,25 @@ class ConnectMixin(SocketsMixin):
         protocol_factory: Callable[[], P],
         sock: socket.socket,
         is_ours: bool,
+        tls: Tls | None = None,
     ) -> tuple[asyncio.Transport, P]:
         """Give sock to a new transport and wait for connection_made()."""
         context = None
+        transport: asyncio.Transport
         try:
             sock.setblocking(False)
             if versions.TRANSPORT_HAS_CONTEXT:
                 context = contextvars.copy_context()
             protocol = protocol_factory()
             waiter = self.create_future()
-            transport = self._make_stream_transport(
-                sock, protocol, waiter, context=context
-            )
+            if tls is None:
+                transport = self._make_stream_transport(
+                    sock, protocol, waiter, context=context
+                )
+            else:
+                transport = self._make_tls_transport(
+                    sock, tls.protocol(self, protocol, waiter), context
+                )
         except BaseException:
             if is_ours or versions.FAILED_FACTORY_CLOSES_SOCKET:
                 _discard(sock)
@@ -161,6 +180,22 @@ class ConnectMixin(SocketsMixin):
             transport.close()
             raise
         return transport, protocol
+
+    def _make_tls_transport(
+        self,
+        sock: socket.socket,
+        tls: SSLProtocol,
+        context: contextvars.Context | None,
+    ) -> asyncio.Transport:
+        transport = tls._app_transport
+        assert transport is not None
+        try:
+            self._make_stream_transport(sock, tls, context=context)
+        except BaseException:
+            # Nobody has seen it, so it goes without a warning.
+            transport._closed = True
+            raise
+        return transport
 
 
 class _Attempts:

@@ -12,6 +12,7 @@ from becket.exceptions import ExceptionsMixin, logger
 from becket.running import RunningMixin
 from becket.sendfile import SendfileMixin
 from becket.stats import StatsMixin
+from becket.tls import TlsMixin
 from becket.unix import UnixMixin
 from becket.unsupported import UnsupportedMixin
 
@@ -26,6 +27,7 @@ class SelectorEventLoop(
     RunningMixin,
     ExceptionsMixin,
     StatsMixin,
+    TlsMixin,
     UnsupportedMixin,
 ):
     """asyncio.SelectorEventLoop, written in C.

@@ -13,7 +13,7 @@ from typing import Any
 
 from becket import _core, versions
 from becket.addresses import AddrInfo
-from becket.connect import bind_error, check_ssl_timeouts, refuse_ssl
+from becket.connect import bind_error, check_ssl_timeouts
 from becket.exceptions import logger
 from becket.resolve import ResolveMixin
 from becket.server import Server
@@ -50,15 +50,14 @@ class ServeMixin(ResolveMixin):
         """Listen on every address of every host, or on the bound socket sock.
 
         Returns a Server. reuse_address: None means True. OSError when an
-        address cannot be bound; nothing is left bound then. ssl:
-        NotImplementedError as yet.
+        address cannot be bound; nothing is left bound then. ssl: an
+        SSLContext.
         """
         if isinstance(ssl, bool):
             raise TypeError("ssl argument must be an SSLContext or None")
         check_ssl_timeouts(
             ssl is not None, ssl_handshake_timeout, ssl_shutdown_timeout
         )
-        refuse_ssl("create_server", ssl is not None)
         if sock is not None:
             refuse_ssl_socket(sock)
         if host is None and port is None:
@@ -77,7 +76,13 @@ class ServeMixin(ResolveMixin):
             )
             sockets = _bind_all(infos, options, self.get_debug())
         try:
-            server = Server(self, sockets, protocol_factory, backlog)
+            server = Server(
+                self,
+                sockets,
+                protocol_factory,
+                backlog,
+                ssl=ssl and (ssl, ssl_handshake_timeout, ssl_shutdown_timeout),
+            )
         except BaseException:
             if sock is None:
                 _close_all(sockets)

@@ -8,6 +8,7 @@ import asyncio
 import socket
 from asyncio.trsock import TransportSocket
 from collections.abc import Callable
+from typing import Any
 
 from becket import _core, versions
 
@@ -22,11 +23,14 @@ class Server(_core.Server, asyncio.AbstractServer):
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         backlog: int,
         on_close: Callable[[], None] | None = None,
+        ssl: tuple[Any, float | None, float | None] | None = None,
     ) -> None:
         for sock in sockets:
             sock.setblocking(False)
         accepts_max = backlog + versions.ACCEPTS_BEYOND_BACKLOG
-        super().__init__(loop, sockets, protocol_factory, accepts_max)
+        super().__init__(
+            loop, sockets, protocol_factory, accepts_max, ssl or None
+        )
         # None once the server is closed.
         self._sockets: list[socket.socket] | None = sockets
         self._backlog = backlog

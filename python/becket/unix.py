@@ -18,11 +18,12 @@ from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 from becket import versions
-from becket.connect import ConnectMixin, check_ssl_timeouts, refuse_ssl
+from becket.connect import ConnectMixin, check_ssl_timeouts
 from becket.exceptions import logger
 from becket.serve import ServeMixin
 from becket.server import Server
 from becket.sockets import refuse_ssl_socket
+from becket.tls import Tls
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -46,7 +47,7 @@ class UnixMixin(ConnectMixin, ServeMixin):
 
         Returns (transport, protocol). A path that begins with a NUL is a name
         in the abstract namespace. OSError as socket.connect(); BlockingIOError
-        when the peer's backlog is full. ssl: NotImplementedError as yet.
+        when the peer's backlog is full.
         """
         if server_hostname is not None and not ssl:
             raise ValueError("server_hostname is only meaningful with ssl")
@@ -55,7 +56,15 @@ class UnixMixin(ConnectMixin, ServeMixin):
         check_ssl_timeouts(
             bool(ssl), ssl_handshake_timeout, ssl_shutdown_timeout
         )
-        refuse_ssl("create_unix_connection", ssl)
+        tls = None
+        if ssl:
+            tls = Tls(
+                ssl,
+                is_server=False,
+                server_hostname=server_hostname,
+                handshake_timeout=ssl_handshake_timeout,
+                shutdown_timeout=ssl_shutdown_timeout,
+            )
         if path is None:
             if sock is None:
                 raise ValueError("no path and sock were specified")
@@ -67,7 +76,7 @@ class UnixMixin(ConnectMixin, ServeMixin):
         else:
             connected = await self._connect_path(os.fspath(path))
         return await self._make_connection(
-            protocol_factory, connected, is_ours=sock is None
+            protocol_factory, connected, is_ours=sock is None, tls=tls
         )
 
     async def _connect_path(self, path: str | bytes) -> socket.socket:
@@ -100,14 +109,13 @@ class UnixMixin(ConnectMixin, ServeMixin):
         cleanup_socket: remove the file when the server is closed, unless it
         is another one by then. mode: the file's permissions, as for
         os.chmod(), set before anybody can connect. OSError when path cannot
-        be bound. ssl: NotImplementedError as yet.
+        be bound.
         """
         if isinstance(ssl, bool):
             raise TypeError("ssl argument must be an SSLContext or None")
         check_ssl_timeouts(
             bool(ssl), ssl_handshake_timeout, ssl_shutdown_timeout
         )
-        refuse_ssl("create_unix_server", ssl)
         if path is None:
             if sock is None:
                 raise ValueError(
@@ -130,6 +138,7 @@ class UnixMixin(ConnectMixin, ServeMixin):
                 protocol_factory,
                 backlog,
                 on_close=functools.partial(self._remove_file, file),
+                ssl=ssl and (ssl, ssl_handshake_timeout, ssl_shutdown_timeout),
             )
         except BaseException:
             if sock is None:

@@ -26,6 +26,5 @@ class UnsupportedMixin(LoopBase):
     connect_read_pipe = _unsupported("connect_read_pipe")
     connect_write_pipe = _unsupported("connect_write_pipe")
     sendfile = _unsupported("sendfile")
-    start_tls = _unsupported("start_tls")
     subprocess_exec = _unsupported("subprocess_exec")
     subprocess_shell = _unsupported("subprocess_shell")

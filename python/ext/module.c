@@ -56,6 +56,12 @@ static const struct import imports[] = {
 /* What a Python may lack: no ssl, an older asyncio. */
 static const struct import optional_imports[] = {
     {"ssl", "SSLSocket", PLACE(SSLSocket)},
+    {"ssl", "MemoryBIO", PLACE(MemoryBIO)},
+    {"ssl", "SSLObject", PLACE(SSLObject)},
+    {"ssl", "SSLError", PLACE(SSLError)},
+    {"ssl", "SSLWantReadError", PLACE(SSLWantReadError)},
+    {"ssl", "SSLSyscallError", PLACE(SSLSyscallError)},
+    {"ssl", "CertificateError", PLACE(CertificateError)},
     {"asyncio.events", "_ThreadSafeHandle", PLACE(ThreadSafeHandle)},
 };
 
@@ -140,7 +146,11 @@ intern_names(bkpy_state *state)
     state->names_loop = PyTuple_Pack(1, state->str_loop);
     state->names_loop_name_context =
         PyTuple_Pack(3, state->str_loop, state->str_name, state->str_context);
-    return state->names_loop == NULL || state->names_loop_name_context == NULL
+    state->names_wrap_bio =
+        Py_BuildValue("(ss)", "server_side", "server_hostname");
+    return state->names_loop == NULL ||
+                   state->names_loop_name_context == NULL ||
+                   state->names_wrap_bio == NULL
                ? -1
                : 0;
 }
@@ -158,6 +168,8 @@ static int (*const setups[])(PyObject *module, bkpy_state *state) = {
     bkpy_sock_op_setup,
     bkpy_server_setup,
     bkpy_stream_transport_setup,
+    bkpy_tls_protocol_setup,
+    bkpy_tls_transport_setup,
     bkpy_audit_setup,
     bkpy_stream_method_setup,
     bkpy_stream_op_setup,
@@ -198,6 +210,8 @@ static const size_t members[] = {
     PLACE(WatchType),
     PLACE(StreamTransportType),
     PLACE(DatagramTransportType),
+    PLACE(TlsProtocolType),
+    PLACE(TlsTransportType),
     PLACE(ServerType),
     PLACE(SockOpType),
     PLACE(StreamMethodType),
@@ -220,10 +234,17 @@ static const size_t members[] = {
     PLACE(SocketType),
     PLACE(BaseSocketType),
     PLACE(SSLSocket),
+    PLACE(MemoryBIO),
+    PLACE(SSLObject),
+    PLACE(SSLError),
+    PLACE(SSLWantReadError),
+    PLACE(SSLSyscallError),
+    PLACE(CertificateError),
     PLACE(gaierror),
     PLACE(CancelledError),
     PLACE(names_loop),
     PLACE(names_loop_name_context),
+    PLACE(names_wrap_bio),
     PLACE(Lock),
     PLACE(support),
 #define X(cls, name) PLACE(original_##name),

@@ -31,6 +31,7 @@
     X(_drain_helper)                                                           \
     X(_eof)                                                                    \
     X(_exception)                                                              \
+    X(_force_close)                                                            \
     X(_limit)                                                                  \
     X(_loop)                                                                   \
     X(_maybe_resume_transport)                                                 \
@@ -48,6 +49,7 @@
     X(buffer_updated)                                                          \
     X(call_at)                                                                 \
     X(call_exception_handler)                                                  \
+    X(call_later)                                                              \
     X(call_soon)                                                               \
     X(callback)                                                                \
     X(cancel)                                                                  \
@@ -60,6 +62,7 @@
     X(create_task)                                                             \
     X(data_received)                                                           \
     X(datagram_received)                                                       \
+    X(do_handshake)                                                            \
     X(done)                                                                    \
     X(drain)                                                                   \
     X(eof_received)                                                            \
@@ -79,6 +82,7 @@
     X(name)                                                                    \
     X(pause_reading)                                                           \
     X(pause_writing)                                                           \
+    X(pending)                                                                 \
     X(peername)                                                                \
     X(protocol)                                                                \
     X(read)                                                                    \
@@ -101,6 +105,8 @@
     X(time)                                                                    \
     X(transport)                                                               \
     X(unregister)                                                              \
+    X(unwrap)                                                                  \
+    X(wrap_bio)                                                                \
     X(write)
 
 /* asyncio's own methods that the streams of streams.h stand for: the state has
@@ -159,6 +165,8 @@ typedef struct bkpy_state {
     PyTypeObject *WatchType;
     PyTypeObject *StreamTransportType;
     PyTypeObject *DatagramTransportType;
+    PyTypeObject *TlsProtocolType;
+    PyTypeObject *TlsTransportType;
     PyTypeObject *ServerType;
     PyTypeObject *SockOpType;
     PyTypeObject *StreamMethodType;
@@ -183,10 +191,18 @@ typedef struct bkpy_state {
     PyTypeObject *SocketType;       /* socket.socket */
     PyTypeObject *BaseSocketType;   /* _socket.socket */
     PyObject *SSLSocket;            /* ssl.SSLSocket; NULL without ssl */
-    PyObject *gaierror;             /* socket.gaierror */
+    /* Of the module ssl; NULL without it. */
+    PyObject *MemoryBIO;
+    PyObject *SSLObject;
+    PyObject *SSLError;
+    PyObject *SSLWantReadError;
+    PyObject *SSLSyscallError;
+    PyObject *CertificateError;
+    PyObject *gaierror; /* socket.gaierror */
     PyObject *CancelledError;
     PyObject *names_loop;              /* ('loop',), for vectorcalls */
     PyObject *names_loop_name_context; /* ('loop', 'name', 'context') */
+    PyObject *names_wrap_bio;          /* ('server_side', 'server_hostname') */
     PyObject *Lock;                    /* _thread.allocate_lock, for handle.c */
     /* The module becket._support: slow paths in Python. This is what C calls:
      *   format_handle(handle) -> str                 repr(handle)
@@ -243,6 +259,8 @@ int bkpy_watch_setup(PyObject *module, bkpy_state *state);
 int bkpy_loop_setup(PyObject *module, bkpy_state *state);
 int bkpy_stream_transport_setup(PyObject *module, bkpy_state *state);
 int bkpy_datagram_transport_setup(PyObject *module, bkpy_state *state);
+int bkpy_tls_protocol_setup(PyObject *module, bkpy_state *state);
+int bkpy_tls_transport_setup(PyObject *module, bkpy_state *state);
 int bkpy_server_setup(PyObject *module, bkpy_state *state);
 int bkpy_sock_op_setup(PyObject *module, bkpy_state *state);
 int bkpy_socket_setup(PyObject *module, bkpy_state *state);

@@ -21,6 +21,7 @@ server_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(op));
     Py_VISIT((PyObject *)self->loop);
     Py_VISIT(self->factory);
+    Py_VISIT(self->ssl);
     Py_VISIT(self->context);
     for (Py_ssize_t i = 0; i < self->listeners_count; i++) {
         Py_VISIT(self->listeners[i].socket);
@@ -57,6 +58,7 @@ server_clear(PyObject *op)
     drop_listeners(self);
     Py_CLEAR(self->loop);
     Py_CLEAR(self->factory);
+    Py_CLEAR(self->ssl);
     Py_CLEAR(self->context);
     return 0;
 }
@@ -129,20 +131,38 @@ server_init_parsed(ServerObject *self, PyObject *loop, PyObject *sockets,
     return 0;
 }
 
+/* None, or (context, handshake timeout, shutdown timeout). */
+static int
+check_ssl(PyObject *ssl)
+{
+    if (ssl == Py_None || (PyTuple_Check(ssl) && PyTuple_GET_SIZE(ssl) == 3)) {
+        return 0;
+    }
+    PyErr_Format(PyExc_TypeError,
+                 "ssl must be None or (context, handshake timeout, shutdown "
+                 "timeout), not %R",
+                 ssl);
+    return -1;
+}
+
 static int
 server_init(PyObject *op, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"loop", "sockets", "protocol_factory", "backlog",
-                            NULL};
-    PyObject *loop, *sockets, *factory;
+    static char *names[] = {"loop",    "sockets", "protocol_factory",
+                            "backlog", "ssl",     NULL};
+    ServerObject *self = ServerObject_CAST(op);
+    PyObject *loop, *sockets, *factory, *ssl = Py_None;
     int backlog;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOi:Server", names, &loop,
-                                     &sockets, &factory, &backlog)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOi|O:Server", names,
+                                     &loop, &sockets, &factory, &backlog,
+                                     &ssl) ||
+        check_ssl(ssl) < 0 ||
+        server_init_parsed(self, loop, sockets, factory, backlog) < 0) {
         return -1;
     }
-    return server_init_parsed(ServerObject_CAST(op), loop, sockets, factory,
-                              backlog);
+    Py_XSETREF(self->ssl, ssl == Py_None ? NULL : Py_NewRef(ssl));
+    return 0;
 }
 
 /* --- clients --- */

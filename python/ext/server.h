@@ -2,7 +2,8 @@
  *
  * SPDX-License-Identifier: MIT
  *
- * What Python sees of it: __init__(loop, sockets, protocol_factory, backlog);
+ * What Python sees of it: __init__(loop, sockets, protocol_factory, backlog,
+ * ssl=None), ssl being (context, handshake timeout, shutdown timeout);
  * _start_accepting(), _stop_accepting(), _close_listeners(), _clients();
  * _loop, _active_count. It calls _wakeup() when it is closed and its last
  * client has gone.
@@ -27,6 +28,7 @@ typedef struct ServerObject {
     bkpy_state *state; /* borrowed: our type keeps the module alive */
     LoopObject *loop;  /* owned; NULL before __init__ */
     PyObject *factory; /* owned: makes a protocol */
+    PyObject *ssl;     /* owned tuple, or NULL: without TLS */
     PyObject *context; /* owned: that of _start_accepting() */
     struct server_listener *listeners; /* owned */
     Py_ssize_t listeners_count;

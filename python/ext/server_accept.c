@@ -20,6 +20,7 @@
 #include "address.h"
 #include "errors.h"
 #include "log.h"
+#include "tls.h"
 
 BKPY_SHOWN_CALLBACK(accept_connection, "_accept_connection");
 BKPY_SHOWN_CALLBACK(make_transport, "_accept_connection2");
@@ -53,12 +54,52 @@ discard(StreamTransportObject *client)
     bkpy_anchor_drop(&client->anchor);
 }
 
+static PyObject *
+none_to_null(PyObject *value)
+{
+    return value == Py_None ? NULL : value;
+}
+
+/* TLS between the client and its protocol. 0, or -1 with an exception. */
+static int
+begin_tls(ServerObject *self, StreamTransportObject *client, PyObject *protocol)
+{
+    const bkpy_tls_options options = {
+        .app = protocol,
+        .context = PyTuple_GET_ITEM(self->ssl, 0),
+        .handshake_timeout = none_to_null(PyTuple_GET_ITEM(self->ssl, 1)),
+        .shutdown_timeout = none_to_null(PyTuple_GET_ITEM(self->ssl, 2)),
+        .is_server = true,
+        .calls_connection_made = true,
+    };
+    TlsProtocolObject *tls = bkpy_tls_new(self->loop, &options);
+    int r;
+
+    if (tls == NULL) {
+        return -1;
+    }
+    tls->is_accepted = true;
+    r = bkpy_stream_begin(client, (PyObject *)tls);
+    if (r < 0) {
+        tls->app_transport->is_closed = true;
+    }
+    Py_DECREF(tls);
+    return r;
+}
+
+static int
+begin(ServerObject *self, StreamTransportObject *client, PyObject *protocol)
+{
+    return self->ssl == NULL ? bkpy_stream_begin(client, protocol)
+                             : begin_tls(self, client, protocol);
+}
+
 static void
 set_up(ServerObject *self, StreamTransportObject *client)
 {
     PyObject *protocol = PyObject_CallNoArgs(self->factory);
 
-    if (protocol == NULL || bkpy_stream_begin(client, protocol) < 0) {
+    if (protocol == NULL || begin(self, client, protocol) < 0) {
         tell_failed(self, protocol);
         discard(client);
     }

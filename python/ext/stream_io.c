@@ -18,6 +18,7 @@
 #include "log.h"
 #include "socket.h"
 #include "spare.h"
+#include "tls.h"
 
 BKPY_SHOWN_CALLBACK(read_ready, "_read_ready");
 BKPY_SHOWN_CALLBACK(write_ready, "_write_ready");
@@ -503,6 +504,62 @@ reader_eof_received(bk_transport *t, void *op)
     return r == 0 ? on_eof_received(t, op) : is_kept_open;
 }
 
+/* --- TLS, which takes what is received without a copy --- */
+
+static void
+tls_data_received(bk_transport *Py_UNUSED(t), const void *data, size_t len,
+                  void *op)
+{
+    StreamTransportObject *self = op;
+    bkpy_scope scope;
+
+    self->is_receiving = false;
+    enter(self, &scope, self->context);
+    if (bkpy_tls_receive(self->protocol, data, len) < 0) {
+        bkpy_stream_fail(self,
+                         "Fatal error: protocol.buffer_updated() call failed.");
+    }
+    leave(self, &scope, &read_ready);
+}
+
+static bool
+tls_eof_received(bk_transport *Py_UNUSED(t), void *op)
+{
+    StreamTransportObject *self = op;
+    bkpy_scope scope;
+    bool is_kept_open = true;
+
+    self->is_receiving = false;
+    enter(self, &scope, self->context);
+    if (self->loop->is_debug) {
+        bkpy_log("debug", NULL, "(sO)", "%r received EOF", self);
+    }
+    if (bkpy_tls_receive_eof(self->protocol, &is_kept_open) < 0) {
+        bkpy_stream_fail(self,
+                         "Fatal error: protocol.eof_received() call failed.");
+    }
+    is_kept_open = end_reading(self, is_kept_open);
+    leave(self, &scope, &read_ready);
+    return is_kept_open;
+}
+
+static void
+tls_flushing(bk_transport *Py_UNUSED(t), void *op)
+{
+    StreamTransportObject *self = op;
+
+    self->reports++;
+    if (bkpy_tls_flush(self->protocol) < 0) {
+        if (self->calls > 0 && bkpy_is_exit_set()) {
+            Py_XSETREF(self->raised, PyErr_GetRaisedException());
+        }
+        else {
+            bkpy_stream_fail(self, "Fatal error on SSL protocol");
+        }
+    }
+    self->reports--;
+}
+
 /* --- flow control --- */
 
 /* A method that tells the protocol something, and has no say in it. */
@@ -630,4 +687,11 @@ const bk_protocol bkpy_stream_reader = {
     .buffer_updated = reader_buffer_updated,
     .data_received = reader_data_received,
     .eof_received = reader_eof_received,
+};
+
+const bk_protocol bkpy_stream_tls = {
+    COMMON_CALLS,
+    .data_received = tls_data_received,
+    .eof_received = tls_eof_received,
+    .flushing = tls_flushing,
 };

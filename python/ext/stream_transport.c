@@ -253,7 +253,10 @@ bkpy_stream_set_protocol(StreamTransportObject *self, PyObject *protocol)
     if (is_buffered < 0) {
         return -1;
     }
-    if (is_buffered) {
+    if (Py_TYPE(protocol) == state->TlsProtocolType) {
+        calls = &bkpy_stream_tls;
+    }
+    else if (is_buffered) {
         calls = &bkpy_stream_buffered;
     }
     else if ((PyObject *)Py_TYPE(protocol) == state->StreamReaderProtocol) {

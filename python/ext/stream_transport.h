@@ -164,10 +164,11 @@ PyObject *bkpy_stream_repr(PyObject *op);
 /* --- stream_io.c --- */
 
 /* How the core calls a protocol: an asyncio.Protocol (or anything else), an
- * asyncio.BufferedProtocol, exactly an asyncio.StreamReaderProtocol. */
+ * asyncio.BufferedProtocol, exactly an asyncio.StreamReaderProtocol, TLS. */
 extern const bk_protocol bkpy_stream_plain;
 extern const bk_protocol bkpy_stream_buffered;
 extern const bk_protocol bkpy_stream_reader;
+extern const bk_protocol bkpy_stream_tls;
 
 /* Call a method of the protocol; arg may be NULL. New reference or NULL. */
 PyObject *bkpy_stream_call_protocol(StreamTransportObject *self, PyObject *name,

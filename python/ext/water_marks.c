@@ -25,13 +25,13 @@ scale(PyObject *left, long right,
 /* Fill in what was not given as asyncio does. New references; -1 with an
  * exception. */
 static int
-default_limits(PyObject **high, PyObject **low)
+default_limits(PyObject **high, PyObject **low, long high_bytes)
 {
     if (*high != NULL) {
         Py_INCREF(*high);
     }
     else {
-        *high = *low == NULL ? PyLong_FromLong(64L * 1024)
+        *high = *low == NULL ? PyLong_FromLong(high_bytes)
                              : scale(*low, 4, PyNumber_Multiply);
     }
     if (*high == NULL) {
@@ -92,12 +92,12 @@ to_size(PyObject *number, size_t *ret_size)
 }
 
 int
-bkpy_parse_water_marks(PyObject *const *args, Py_ssize_t nargs,
-                       PyObject *kwnames, size_t *ret_high_bytes,
-                       size_t *ret_low_bytes)
+bkpy_parse_marks(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+                 const bkpy_marks *marks, size_t *ret_high_bytes,
+                 size_t *ret_low_bytes)
 {
-    static const bkpy_spec spec = {
-        .function = "set_write_buffer_limits",
+    const bkpy_spec spec = {
+        .function = marks->function,
         .names = {"high", "low"},
         .positional = 2,
     };
@@ -110,7 +110,7 @@ bkpy_parse_water_marks(PyObject *const *args, Py_ssize_t nargs,
     }
     high = values[0] == Py_None ? NULL : values[0];
     low = values[1] == Py_None ? NULL : values[1];
-    if (default_limits(&high, &low) < 0) {
+    if (default_limits(&high, &low, marks->high_bytes) < 0) {
         return -1;
     }
     r = check_limits(high, low);
@@ -123,4 +123,15 @@ bkpy_parse_water_marks(PyObject *const *args, Py_ssize_t nargs,
     Py_DECREF(high);
     Py_DECREF(low);
     return r;
+}
+
+int
+bkpy_parse_water_marks(PyObject *const *args, Py_ssize_t nargs,
+                       PyObject *kwnames, size_t *ret_high_bytes,
+                       size_t *ret_low_bytes)
+{
+    static const bkpy_marks marks = {"set_write_buffer_limits", 64L * 1024};
+
+    return bkpy_parse_marks(args, nargs, kwnames, &marks, ret_high_bytes,
+                            ret_low_bytes);
 }

@@ -14,4 +14,14 @@ int bkpy_parse_water_marks(PyObject *const *args, Py_ssize_t nargs,
                            PyObject *kwnames, size_t *ret_high_bytes,
                            size_t *ret_low_bytes);
 
+/* The same for another method, or another mark for high by default. */
+typedef struct {
+    const char *function;
+    long high_bytes;
+} bkpy_marks;
+
+int bkpy_parse_marks(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+                     const bkpy_marks *marks, size_t *ret_high_bytes,
+                     size_t *ret_low_bytes);
+
 #endif

@@ -276,19 +276,6 @@ async def test_tls_of_a_wrong_type(loop, wrong):
         await loop.create_server(Recorder, "127.0.0.1", 0, ssl=wrong)
 
 
-@pytest.mark.becket_only("TLS comes later")
-async def test_tls_is_refused_by_name(loop):
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with pytest.raises(NotImplementedError, match="ssl"):
-        await loop.create_server(Recorder, "127.0.0.1", 0, ssl=context)
-    ours, peer = tcp_pair()
-    with ours, peer:
-        with pytest.raises(NotImplementedError, match="ssl"):
-            await loop.connect_accepted_socket(Recorder, ours, ssl=context)
-
-
 @row("P2A-007", "P2A-010", "P2A-027", "P2A-030")
 @pytest.mark.parametrize(
     "name", ["ssl_handshake_timeout", "ssl_shutdown_timeout"]

@@ -15,7 +15,6 @@ LATER = {
     "connect_read_pipe",
     "connect_write_pipe",
     "sendfile",
-    "start_tls",
     "subprocess_exec",
     "subprocess_shell",
 }

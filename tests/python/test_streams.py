@@ -485,13 +485,3 @@ async def test_many_streams(loop):
             await writer.wait_closed()
 
         await asyncio.gather(*map(client, range(40)))
-
-
-@row("P2E-013")
-@pytest.mark.becket_only("TLS comes later")
-async def test_start_tls_is_refused_by_name(loop):
-    import ssl
-
-    async with stream() as (reader, writer, peer):
-        with pytest.raises(NotImplementedError, match="start_tls"):
-            await writer.start_tls(ssl.create_default_context())

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: MIT
+"""TLS connections: the arguments ssl=, start_tls(), both versions."""
+
+import asyncio
+import contextlib
+import gc
+import ssl
+
+import pytest
+
+from support.certificates import NAME, client_context, server_context
+from support.net import tcp_pair
+from support.protocols import Recorder
+
+row = pytest.mark.row
+
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+MEBIBYTE = 1 << 20
+
+
+@contextlib.asynccontextmanager
+async def pair(client=None, server=None, protocol=Recorder, **kwargs):
+    """Two protocols that are connected over TLS: client's and server's."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = tcp_pair()
+    both = await asyncio.gather(
+        loop.create_connection(
+            protocol,
+            sock=ours,
+            ssl=client or client_context(),
+            server_hostname=NAME,
+            **kwargs,
+        ),
+        loop.connect_accepted_socket(
+            protocol, theirs, ssl=server or server_context()
+        ),
+    )
+    protocols = [protocol for _, protocol in both]
+    try:
+        yield protocols
+    finally:
+        for transport, _ in both:
+            transport.abort()
+        for protocol in protocols:
+            await protocol.lost
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=lambda v: v.name)
+async def test_both_ways(loop, version):
+    async with pair(client_context(version)) as (client, server):
+        for size in (1, 1000, 16384, 16385, MEBIBYTE):
+            client.data.clear()
+            server.data.clear()
+            client.transport.write(b"c" * size)
+            server.transport.write(b"s" * size)
+            assert await server.received(size) == b"c" * size
+            assert await client.received(size) == b"s" * size
+        sslobj = client.transport.get_extra_info("ssl_object")
+        assert sslobj.version() == version.name.replace("_", ".")
+        assert client.transport.get_extra_info("cipher") == sslobj.cipher()
+        assert client.transport.get_extra_info("compression") is None
+        peercert = client.transport.get_extra_info("peercert")
+        assert peercert["subjectAltName"] == (("DNS", NAME),)
+        assert server.transport.get_extra_info("peercert") is None
+        assert client.transport.get_extra_info("socket") is not None
+
+
+async def test_close_is_heard(loop):
+    async with pair() as (client, server):
+        client.transport.write(b"x" * 100_000)
+        client.transport.close()
+        assert client.transport.is_closing()
+        assert await server.lost is None
+        assert await client.lost is None
+        assert bytes(server.data) == b"x" * 100_000
+        for protocol in (client, server):
+            calls = [c for c in protocol.calls if c != "data_received"]
+            assert calls == [
+                "connection_made",
+                "eof_received",
+                "connection_lost",
+            ]
+
+
+async def test_write_after_the_end_is_dropped(loop, caplog):
+    async with pair() as (client, server):
+        client.transport.abort()
+        await client.lost
+        for _ in range(6):
+            client.transport.write(b"late")
+            client.transport.writelines([b"late"])
+        assert "SSL connection is closed" in caplog.text
+        assert client.transport.get_extra_info("ssl_object") is not None
+
+
+async def test_untrusted_certificate(loop):
+    strict = ssl.create_default_context()
+    with pytest.raises(ssl.SSLCertVerificationError):
+        async with pair(strict):
+            pass
+
+
+@row("P2E-013")
+async def test_writer_start_tls(loop):
+    accepted = loop.create_future()
+
+    async def serve(reader, writer):
+        assert await reader.readline() == b"start\n"
+        writer.write(b"go\n")
+        await writer.start_tls(server_context())
+        writer.write(await reader.readline())
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        accepted.set_result(None)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        reader, writer = await asyncio.open_connection(
+            *server.sockets[0].getsockname()
+        )
+        writer.write(b"start\n")
+        assert await reader.readline() == b"go\n"
+        await writer.start_tls(client_context(), server_hostname=NAME)
+        writer.write(b"secret\n")
+        assert await reader.readline() == b"secret\n"
+        assert writer.get_extra_info("ssl_object") is not None
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+        await accepted
+
+
+async def test_tls_in_tls(loop):
+    async with pair() as (client, server):
+        inner = [Recorder(), Recorder()]
+        transports = await asyncio.gather(
+            loop.start_tls(
+                client.transport,
+                inner[0],
+                client_context(),
+                server_hostname=NAME,
+            ),
+            loop.start_tls(
+                server.transport, inner[1], server_context(), server_side=True
+            ),
+        )
+        for transport, protocol in zip(transports, inner, strict=True):
+            protocol.transport = transport
+        inner[0].transport.write(b"x" * MEBIBYTE)
+        inner[1].transport.write(b"y" * MEBIBYTE)
+        assert await inner[1].received(MEBIBYTE) == b"x" * MEBIBYTE
+        assert await inner[0].received(MEBIBYTE) == b"y" * MEBIBYTE
+        inner[0].transport.close()
+        for protocol in (*inner, client, server):
+            # The outer ones have given their transports away.
+            if protocol in inner:
+                assert await protocol.lost is None
+        for protocol in (client, server):
+            protocol.lost.set_result(None)
+
+
+async def test_paused_reading_bounds_what_is_kept(loop):
+    async with pair() as (client, server):
+        server.transport.pause_reading()
+        written = 0
+        while "pause_writing" not in client.calls:
+            client.transport.write(bytes(65536))
+            written += 65536
+            await asyncio.sleep(0)
+        size = server.transport.get_read_buffer_size()
+        assert size <= 2 * 256 * 1024 + 65536
+        assert not server.data
+        server.transport.resume_reading()
+        await server.received(written)
+        assert len(server.data) == written
+
+
+async def test_object_outlives_the_connection(loop):
+    async with pair() as (client, server):
+        sslobj = client.transport.get_extra_info("ssl_object")
+    with pytest.raises(ssl.SSLWantReadError):
+        sslobj.read(1)
+    sslobj.write(b"into the void")
+    assert sslobj.version() == "TLSv1.3"
+
+
+def test_object_outlives_the_loop(new_loop):
+    loop = new_loop()
+
+    async def connect():
+        async with pair() as (client, _):
+            return client.transport.get_extra_info("ssl_object")
+
+    sslobj = loop.run_until_complete(connect())
+    loop.close()
+    del loop
+    gc.collect()
+    with pytest.raises(ssl.SSLWantReadError):
+        sslobj.read(1)
+
+
+async def test_abandoned_transport_warns(loop):
+    ours, theirs = tcp_pair()
+    with theirs:
+        task = asyncio.ensure_future(
+            loop.create_connection(
+                Recorder, sock=ours, ssl=client_context(), server_hostname=NAME
+            )
+        )
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    del task
+    gc.collect()
+    assert ours.fileno() == -1
+
+
+async def test_handshake_timeout(loop):
+    ours, theirs = tcp_pair()
+    with theirs:
+        with pytest.raises(
+            ConnectionAbortedError,
+            match=r"^SSL handshake is taking longer than 0.05 seconds: "
+            "aborting the connection$",
+        ):
+            await loop.create_connection(
+                Recorder,
+                sock=ours,
+                ssl=client_context(),
+                server_hostname=NAME,
+                ssl_handshake_timeout=0.05,
+            )
+
+
+async def test_peer_leaves_in_the_handshake(loop):
+    ours, theirs = tcp_pair()
+    theirs.close()
+    with pytest.raises(ConnectionResetError):
+        await loop.create_connection(
+            Recorder, sock=ours, ssl=client_context(), server_hostname=NAME
+        )
+
+
+ACTIONS = {
+    "close": lambda transport: transport.close(),
+    "abort": lambda transport: transport.abort(),
+    "write": lambda transport: transport.write(b"again"),
+    "pause": lambda transport: transport.pause_reading(),
+    "close twice": lambda transport: (transport.close(), transport.close()),
+    "write and abort": lambda transport: (
+        transport.write(b"x" * 100_000),
+        transport.abort(),
+    ),
+}
+CALLBACKS = [
+    "connection_made",
+    "data_received",
+    "eof_received",
+    "connection_lost",
+    "pause_writing",
+    "resume_writing",
+]
+
+
+# The peer's handshake never ends, or nobody reads the goodbye.
+NEVER_END = {
+    ("connection_made", "abort"),
+    ("connection_made", "close twice"),
+    ("connection_made", "pause"),
+}
+
+
+@pytest.mark.parametrize(
+    "callback, action",
+    [
+        (callback, action)
+        for callback in CALLBACKS
+        for action in ACTIONS
+        if (callback, action) not in NEVER_END
+    ],
+)
+async def test_actions_inside_callbacks(loop, callback, action):
+    class Reentrant(Recorder):
+        def _act(self, name, *args):
+            getattr(Recorder, name)(self, *args)
+            if name == callback and self.transport is not None:
+                ACTIONS[action](self.transport)
+
+    for name in CALLBACKS:
+        setattr(
+            Reentrant,
+            name,
+            lambda self, *args, name=name: self._act(name, *args),
+        )
+    async with pair(protocol=Reentrant) as (client, server):
+        client.transport.write(b"x" * (2 * MEBIBYTE))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        if not server.transport.is_closing():
+            server.transport.resume_reading()
+        client.transport.close()
+    for protocol in (client, server):
+        assert protocol.calls.count("connection_made") == 1
+        assert protocol.calls.count("connection_lost") == 1
+        assert protocol.calls.count("eof_received") <= 1
+        assert protocol.calls[-1] in ("connection_lost", "pause_writing")
