@@ -127,6 +127,8 @@ class StreamWriter(asyncio.StreamWriter): ...
 @disjoint_base
 class Loop:
     backend: str
+    @property
+    def tls_engine(self) -> str | None: ...
     write_through: bool
     slow_callback_duration: float
     _debug: bool

@@ -99,3 +99,12 @@ def _ask(question: Callable[[], Any]) -> Any:
 def make_transport_socket(owner: Any, sock: socket.socket) -> FlushingSocket:
     """Return what get_extra_info("socket") of the transport returns."""
     return FlushingSocket(owner, sock)
+
+
+def make_ssl_object() -> Any:
+    """An ssl.SSLObject like that of any client."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    return context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO())

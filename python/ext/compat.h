@@ -291,6 +291,9 @@ bkpy_task_factory_rule(void)
 /* A coroutine tells its state: inspect.getcoroutinestate() asks for it. */
 #define BKPY_COROUTINES_HAVE_STATE (PY_VERSION_HEX >= 0x030F0000)
 
+/* The structs of the module _ssl begin as tls_openssl.c has it. */
+#define BKPY_KNOWS_SSL_LAYOUT (PY_VERSION_HEX < 0x03100000)
+
 /* asyncio.streams is what streams_attempt.c does. FIXME(py 3.16): compare. */
 #define BKPY_KNOWS_STREAMS (PY_VERSION_HEX < 0x03100000)
 

@@ -5,6 +5,7 @@
 
 #include "errors.h"
 #include "loop.h"
+#include "tls.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -335,6 +336,10 @@ get_is_forked(PyObject *op, void *Py_UNUSED(closure))
 }
 
 PyGetSetDef bkpy_loop_getset[] = {
+    {"tls_engine", bkpy_tls_engine_name, NULL,
+     "What encrypts: 'openssl', called directly; 'sslobject'; None without "
+     "ssl.",
+     NULL},
     {"backend", get_backend, NULL, "The poller: 'epoll', 'poll', 'external'.",
      NULL},
     {"write_through", get_write_through, set_write_through,

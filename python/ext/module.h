@@ -210,6 +210,7 @@ typedef struct bkpy_state {
      *   extract_stack(frame) -> StackSummary         frame may be None
      *   report_slow(handle, duration) -> None        logs 'Executing ...'
      *   check_callback(callback, method) -> None     or TypeError
+     *   make_ssl_object() -> ssl.SSLObject           to look at
      *   make_transport_socket(owner, sock) -> TransportSocket
      *   fill_extra_info(extra, owner, sock) -> None  what get_extra_info tells
      * A handle is read through _callback, _args, _loop, _cancelled, _when and

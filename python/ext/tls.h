@@ -74,7 +74,8 @@ typedef struct TlsTransportObject {
     /* The slot `_extra` of asyncio.BaseTransport, which is not used. */
     PyObject *extra;
     bkpy_state *state;
-    TlsProtocolObject *tls; /* owned; NULL only once cleared */
+    TlsProtocolObject *tls; /* owned until a second close(), then borrowed */
+    bool is_tls_borrowed;   /* as long as tls has us for its app_transport */
     PyObject *dict;
     PyObject *weakrefs;
     bool is_closed; /* close() or abort() was called, or it is lost */
@@ -159,6 +160,9 @@ int bkpy_tls_readable(bk_tls_pump *pump, void *op);
 
 TlsTransportObject *bkpy_tls_transport_new(TlsProtocolObject *tls);
 
+/* It is the user's alone from here on. */
+void bkpy_tls_drop_transport(TlsProtocolObject *tls);
+
 /* --- tls_info.c --- */
 
 extern PyGetSetDef bkpy_tls_getset[];
@@ -167,6 +171,13 @@ extern PyGetSetDef bkpy_tls_getset[];
 
 /* Make the SSLObject and give it to the engine that fits. 0 or -1. */
 int bkpy_tls_attach(TlsProtocolObject *self, PyObject *context);
+
+/* Give its SSL to the direct engine: 1, 0 where that is not possible or not
+ * wanted, -1 with an exception. */
+int bkpy_tls_attach_directly(TlsProtocolObject *self);
+
+/* loop.tls_engine: the engine's name, None without ssl. */
+PyObject *bkpy_tls_engine_name(PyObject *op, void *closure);
 
 /* The SSLObject is somebody else's from here on. */
 void bkpy_tls_detach(TlsProtocolObject *self);

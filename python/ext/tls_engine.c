@@ -278,6 +278,7 @@ int
 bkpy_tls_attach(TlsProtocolObject *self, PyObject *context)
 {
     bkpy_state *state = self->state;
+    int r;
 
     if (state->MemoryBIO == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "stdlib ssl module not available");
@@ -295,10 +296,13 @@ bkpy_tls_attach(TlsProtocolObject *self, PyObject *context)
     if (self->sslobj == NULL) {
         return -1;
     }
-    (void)bk_tls_pump_init(&self->pump, self->loop->core,
-                           bkpy_tls_sslobject_engine(), self, &bkpy_tls_ops,
-                           self);
-    return 0;
+    r = bkpy_tls_attach_directly(self);
+    if (r == 0) {
+        (void)bk_tls_pump_init(&self->pump, self->loop->core,
+                               bkpy_tls_sslobject_engine(), self, &bkpy_tls_ops,
+                               self);
+    }
+    return r < 0 ? -1 : 0;
 }
 
 void

@@ -67,7 +67,7 @@ tls_protocol_clear(PyObject *op)
     Py_CLEAR(self->incoming);
     Py_CLEAR(self->outgoing);
     Py_CLEAR(self->failure);
-    Py_CLEAR(self->app_transport);
+    bkpy_tls_drop_transport(self);
     Py_CLEAR(self->waiter);
     Py_CLEAR(self->extra);
     Py_CLEAR(self->context);
@@ -403,13 +403,12 @@ tls_protocol_connection_lost(PyObject *op, PyObject *exc)
 {
     TlsProtocolObject *self = TlsProtocolObject_CAST(op);
     bool was_shaking = bk_tls_pump_state(&self->pump) == BK_TLS_HANDSHAKE;
-    PyObject *transport = (PyObject *)self->app_transport;
     PyObject *carrier = self->carrier;
     PyObject *app = self->app;
     int r = 0;
 
     self->conn_lost++;
-    if (transport != NULL) {
+    if (self->app_transport != NULL) {
         self->app_transport->is_closed = true;
     }
     if (!was_shaking && app != NULL &&
@@ -423,10 +422,9 @@ tls_protocol_connection_lost(PyObject *op, PyObject *exc)
     bkpy_tls_wake_waiter(self, exc == Py_None ? NULL : exc);
     self->direct = NULL;
     self->carrier = NULL;
-    self->app_transport = NULL;
     self->app = NULL;
+    bkpy_tls_drop_transport(self);
     Py_XDECREF(carrier);
-    Py_XDECREF(transport);
     Py_XDECREF(app);
     return none_or_null(r);
 }

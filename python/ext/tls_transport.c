@@ -30,6 +30,50 @@ bkpy_tls_transport_new(TlsProtocolObject *tls)
     return self;
 }
 
+static void
+let_go(TlsTransportObject *self)
+{
+    TlsProtocolObject *tls = self->tls;
+
+    self->tls = NULL;
+    if (!self->is_tls_borrowed) {
+        Py_XDECREF(tls);
+    }
+}
+
+void
+bkpy_tls_drop_transport(TlsProtocolObject *tls)
+{
+    TlsTransportObject *self = tls->app_transport;
+
+    if (self == NULL) {
+        return;
+    }
+    tls->app_transport = NULL;
+    if (self->is_tls_borrowed) {
+        self->tls = NULL;
+    }
+    Py_DECREF(self);
+}
+
+/* As asyncio's second close(): what the user keeps holds neither context nor
+ * protocol. But while the goodbye is under way it can still be asked. */
+static void
+lend(TlsTransportObject *self)
+{
+    TlsProtocolObject *tls = self->tls;
+
+    if (tls == NULL || self->is_tls_borrowed) {
+        return;
+    }
+    if (tls->app_transport != self) {
+        let_go(self);
+        return;
+    }
+    self->is_tls_borrowed = true;
+    Py_DECREF(tls);
+}
+
 static int
 tls_transport_traverse(PyObject *op, visitproc visit, void *arg)
 {
@@ -37,7 +81,9 @@ tls_transport_traverse(PyObject *op, visitproc visit, void *arg)
 
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->extra);
-    Py_VISIT((PyObject *)self->tls);
+    if (!self->is_tls_borrowed) {
+        Py_VISIT((PyObject *)self->tls);
+    }
     Py_VISIT(self->dict);
     return 0;
 }
@@ -48,7 +94,7 @@ tls_transport_clear(PyObject *op)
     TlsTransportObject *self = TlsTransportObject_CAST(op);
 
     Py_CLEAR(self->extra);
-    Py_CLEAR(self->tls);
+    let_go(self);
     Py_CLEAR(self->dict);
     return 0;
 }
@@ -90,24 +136,32 @@ tls_transport_dealloc(PyObject *op)
     Py_DECREF(tp);
 }
 
-/* What it is the transport of; NULL with an exception once it was cleared. */
+/* What it is the transport of; NULL without an exception once it has been let
+ * go of. */
 static TlsProtocolObject *
 tls_of(PyObject *op)
 {
     TlsProtocolObject *tls = TlsTransportObject_CAST(op)->tls;
 
-    if (tls == NULL || tls->sslobj == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "the transport has been collected");
-        return NULL;
-    }
-    return tls;
+    return tls == NULL || tls->sslobj == NULL ? NULL : tls;
 }
 
-/* The method's result for one of the pump's. */
-static PyObject *
-none_or_null(TlsProtocolObject *tls, int r)
+/* Call the pump, in which any code may run and close() be called once more:
+ * hold what it is part of. */
+#define CALL(tls, call) (Py_INCREF(tls), end_call(tls, (call)))
+
+static int
+end_call(TlsProtocolObject *tls, int r)
 {
-    return bkpy_tls_result(tls, r) < 0 ? NULL : Py_NewRef(Py_None);
+    r = bkpy_tls_result(tls, r);
+    Py_DECREF(tls);
+    return r;
+}
+
+static PyObject *
+none_or_null(int r)
+{
+    return r < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* --- writing --- */
@@ -145,6 +199,9 @@ append(TlsProtocolObject *tls, PyObject *data)
 static bool
 takes_writes(TlsProtocolObject *tls)
 {
+    if (tls == NULL) {
+        return false;
+    }
     if (bkpy_tls_is_alive(tls) && bk_tls_pump_can_write(&tls->pump)) {
         return true;
     }
@@ -159,12 +216,15 @@ takes_writes(TlsProtocolObject *tls)
 static PyObject *
 fail_write(TlsProtocolObject *tls)
 {
+    int r;
+
     if (!PyErr_ExceptionMatches(PyExc_Exception)) {
         return NULL;
     }
-    return bkpy_tls_fail(tls, "Fatal error on SSL protocol") < 0
-               ? NULL
-               : Py_NewRef(Py_None);
+    Py_INCREF(tls);
+    r = bkpy_tls_fail(tls, "Fatal error on SSL protocol");
+    Py_DECREF(tls);
+    return none_or_null(r);
 }
 
 static PyObject *
@@ -211,7 +271,7 @@ tls_transport_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     TlsProtocolObject *tls = tls_of(op);
     int is_true;
 
-    if (data == NULL || tls == NULL || check_type(data) < 0) {
+    if (data == NULL || check_type(data) < 0) {
         return NULL;
     }
     is_true = PyObject_IsTrue(data);
@@ -224,7 +284,7 @@ tls_transport_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     if (append(tls, data) < 0) {
         return fail_write(tls);
     }
-    return none_or_null(tls, bk_tls_pump_written(&tls->pump));
+    return none_or_null(CALL(tls, bk_tls_pump_written(&tls->pump)));
 }
 
 static int
@@ -248,7 +308,7 @@ tls_transport_writelines(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     PyObject *lines;
     int r;
 
-    if (list == NULL || tls == NULL) {
+    if (list == NULL) {
         return NULL;
     }
     if (!takes_writes(tls)) {
@@ -263,7 +323,7 @@ tls_transport_writelines(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     if (r < 0) {
         return fail_write(tls);
     }
-    return none_or_null(tls, bk_tls_pump_written(&tls->pump));
+    return none_or_null(CALL(tls, bk_tls_pump_written(&tls->pump)));
 }
 
 static PyObject *
@@ -286,7 +346,7 @@ tls_transport_append_write_backlog(PyObject *op, PyObject *data)
 {
     TlsProtocolObject *tls = tls_of(op);
 
-    return tls == NULL || append(tls, data) < 0 ? NULL : Py_NewRef(Py_None);
+    return tls != NULL && append(tls, data) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* --- closing --- */
@@ -297,12 +357,9 @@ tls_transport_close(PyObject *op, PyObject *Py_UNUSED(ignored))
     TlsTransportObject *self = TlsTransportObject_CAST(op);
     TlsProtocolObject *tls = tls_of(op);
 
-    if (self->is_closed) {
-        PyErr_Clear();
+    if (self->is_closed || tls == NULL) {
+        lend(self);
         Py_RETURN_NONE;
-    }
-    if (tls == NULL) {
-        return NULL;
     }
     self->is_closed = true;
     if (!bkpy_tls_is_alive(tls) &&
@@ -310,19 +367,23 @@ tls_transport_close(PyObject *op, PyObject *Py_UNUSED(ignored))
         return bkpy_loop_check_closed(tls->loop) < 0 ? NULL
                                                      : Py_NewRef(Py_None);
     }
-    return none_or_null(tls, bk_tls_pump_close(&tls->pump));
+    return none_or_null(CALL(tls, bk_tls_pump_close(&tls->pump)));
 }
 
 static PyObject *
 force_close(PyObject *op, PyObject *exc)
 {
     TlsProtocolObject *tls = tls_of(op);
+    int r;
 
-    if (tls == NULL) {
-        return NULL;
-    }
     TlsTransportObject_CAST(op)->is_closed = true;
-    return bkpy_tls_abort(tls, exc) < 0 ? NULL : Py_NewRef(Py_None);
+    if (tls == NULL) {
+        Py_RETURN_NONE;
+    }
+    Py_INCREF(tls);
+    r = bkpy_tls_abort(tls, exc);
+    Py_DECREF(tls);
+    return none_or_null(r);
 }
 
 static PyObject *
@@ -353,9 +414,8 @@ tls_transport_is_reading(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     TlsProtocolObject *tls = tls_of(op);
 
-    return tls == NULL
-               ? NULL
-               : PyBool_FromLong(!bk_tls_pump_is_reading_paused(&tls->pump));
+    return PyBool_FromLong(tls != NULL &&
+                           !bk_tls_pump_is_reading_paused(&tls->pump));
 }
 
 static PyObject *
@@ -363,10 +423,9 @@ tls_transport_pause_reading(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     TlsProtocolObject *tls = tls_of(op);
 
-    if (tls == NULL) {
-        return NULL;
+    if (tls != NULL) {
+        bk_tls_pump_pause_reading(&tls->pump);
     }
-    bk_tls_pump_pause_reading(&tls->pump);
     Py_RETURN_NONE;
 }
 
@@ -375,32 +434,34 @@ tls_transport_resume_reading(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     TlsProtocolObject *tls = tls_of(op);
 
-    return tls == NULL
-               ? NULL
-               : none_or_null(tls, bk_tls_pump_resume_reading(&tls->pump));
+    if (tls == NULL) {
+        Py_RETURN_NONE;
+    }
+    return none_or_null(CALL(tls, bk_tls_pump_resume_reading(&tls->pump)));
 }
 
 /* --- buffers and their marks --- */
 
-/* Encrypt what waits for the end of the callback. */
-static TlsProtocolObject *
-flushed(PyObject *op)
+/* Encrypt what waits for the end of the callback. 0, or -1. */
+static int
+flush(TlsProtocolObject *tls)
 {
-    TlsProtocolObject *tls = tls_of(op);
-
     if (tls == NULL || !bkpy_tls_is_alive(tls)) {
-        return tls;
+        return 0;
     }
-    return bkpy_tls_result(tls, bk_tls_pump_flush(&tls->pump)) < 0 ? NULL : tls;
+    return CALL(tls, bk_tls_pump_flush(&tls->pump));
 }
 
 static PyObject *
 tls_transport_get_write_buffer_size(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    TlsProtocolObject *tls = flushed(op);
+    TlsProtocolObject *tls = tls_of(op);
 
-    return tls == NULL ? NULL
-                       : PyLong_FromSize_t(bk_tls_pump_write_size(&tls->pump));
+    if (flush(tls) < 0) {
+        return NULL;
+    }
+    return PyLong_FromSize_t(tls == NULL ? 0
+                                         : bk_tls_pump_write_size(&tls->pump));
 }
 
 static PyObject *
@@ -408,8 +469,8 @@ tls_transport_get_read_buffer_size(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     TlsProtocolObject *tls = tls_of(op);
 
-    return tls == NULL ? NULL
-                       : PyLong_FromSize_t(bk_tls_pump_read_size(&tls->pump));
+    return PyLong_FromSize_t(tls == NULL ? 0
+                                         : bk_tls_pump_read_size(&tls->pump));
 }
 
 static PyObject *
@@ -424,12 +485,11 @@ tls_transport_get_write_buffer_limits(PyObject *op,
                                       PyObject *Py_UNUSED(ignored))
 {
     TlsProtocolObject *tls = tls_of(op);
-    size_t high_bytes, low_bytes;
+    size_t high_bytes = 0, low_bytes = 0;
 
-    if (tls == NULL) {
-        return NULL;
+    if (tls != NULL) {
+        bk_tls_pump_get_write_limits(&tls->pump, &high_bytes, &low_bytes);
     }
-    bk_tls_pump_get_write_limits(&tls->pump, &high_bytes, &low_bytes);
     return limits(high_bytes, low_bytes);
 }
 
@@ -437,12 +497,11 @@ static PyObject *
 tls_transport_get_read_buffer_limits(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     TlsProtocolObject *tls = tls_of(op);
-    size_t high_bytes, low_bytes;
+    size_t high_bytes = 0, low_bytes = 0;
 
-    if (tls == NULL) {
-        return NULL;
+    if (tls != NULL) {
+        bk_tls_pump_get_read_limits(&tls->pump, &high_bytes, &low_bytes);
     }
-    bk_tls_pump_get_read_limits(&tls->pump, &high_bytes, &low_bytes);
     return limits(high_bytes, low_bytes);
 }
 
@@ -454,12 +513,15 @@ tls_transport_set_write_buffer_limits(PyObject *op, PyObject *const *args,
     TlsProtocolObject *tls = tls_of(op);
     size_t high_bytes, low_bytes;
 
-    if (tls == NULL || bkpy_parse_marks(args, nargs, kwnames, &marks,
-                                        &high_bytes, &low_bytes) < 0) {
+    if (bkpy_parse_marks(args, nargs, kwnames, &marks, &high_bytes,
+                         &low_bytes) < 0) {
         return NULL;
     }
-    return none_or_null(
-        tls, bk_tls_pump_set_write_limits(&tls->pump, high_bytes, low_bytes));
+    if (tls == NULL) {
+        Py_RETURN_NONE;
+    }
+    return none_or_null(CALL(
+        tls, bk_tls_pump_set_write_limits(&tls->pump, high_bytes, low_bytes)));
 }
 
 static PyObject *
@@ -470,12 +532,15 @@ tls_transport_set_read_buffer_limits(PyObject *op, PyObject *const *args,
     TlsProtocolObject *tls = tls_of(op);
     size_t high_bytes, low_bytes;
 
-    if (tls == NULL || bkpy_parse_marks(args, nargs, kwnames, &marks,
-                                        &high_bytes, &low_bytes) < 0) {
+    if (bkpy_parse_marks(args, nargs, kwnames, &marks, &high_bytes,
+                         &low_bytes) < 0) {
         return NULL;
     }
-    return none_or_null(
-        tls, bk_tls_pump_set_read_limits(&tls->pump, high_bytes, low_bytes));
+    if (tls == NULL) {
+        Py_RETURN_NONE;
+    }
+    return none_or_null(CALL(
+        tls, bk_tls_pump_set_read_limits(&tls->pump, high_bytes, low_bytes)));
 }
 
 /* --- the protocol, and what is known of the peer --- */
@@ -486,9 +551,10 @@ tls_transport_set_protocol(PyObject *op, PyObject *const *args,
 {
     PyObject *app =
         one_argument("set_protocol", "protocol", args, nargs, kwnames);
-    TlsProtocolObject *tls = flushed(op);
+    TlsProtocolObject *tls = tls_of(op);
 
-    if (app == NULL || tls == NULL || bkpy_tls_set_app(tls, app) < 0) {
+    if (app == NULL || flush(tls) < 0 ||
+        (tls != NULL && bkpy_tls_set_app(tls, app) < 0)) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -499,10 +565,7 @@ tls_transport_get_protocol(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     TlsProtocolObject *tls = tls_of(op);
 
-    if (tls == NULL) {
-        return NULL;
-    }
-    return Py_NewRef(tls->app == NULL ? Py_None : tls->app);
+    return Py_NewRef(tls == NULL || tls->app == NULL ? Py_None : tls->app);
 }
 
 static PyObject *
@@ -518,19 +581,21 @@ tls_transport_get_extra_info(PyObject *op, PyObject *const *args,
     TlsProtocolObject *tls = tls_of(op);
     PyObject *values[2];
     PyObject *value;
-    int r;
+    int r = 0;
 
-    if (tls == NULL || bkpy_parse(args, nargs, kwnames, &spec, values) < 0) {
+    if (bkpy_parse(args, nargs, kwnames, &spec, values) < 0) {
         return NULL;
     }
-    r = PyDict_GetItemRef(tls->extra, values[0], &value);
+    if (tls != NULL) {
+        r = PyDict_GetItemRef(tls->extra, values[0], &value);
+    }
     if (r != 0) {
         return r < 0 ? NULL : value;
     }
     if (values[1] == NULL) {
         values[1] = Py_None;
     }
-    if (tls->carrier == NULL) {
+    if (tls == NULL || tls->carrier == NULL) {
         return Py_NewRef(values[1]);
     }
     return PyObject_CallMethod(tls->carrier, "get_extra_info", "OO", values[0],
@@ -544,13 +609,15 @@ get_loop(PyObject *op, void *Py_UNUSED(closure))
 {
     TlsProtocolObject *tls = tls_of(op);
 
-    return tls == NULL ? NULL : Py_NewRef((PyObject *)tls->loop);
+    return Py_NewRef(tls == NULL ? Py_None : (PyObject *)tls->loop);
 }
 
 static PyObject *
 get_ssl_protocol(PyObject *op, void *Py_UNUSED(closure))
 {
-    return Py_XNewRef((PyObject *)tls_of(op));
+    TlsProtocolObject *tls = tls_of(op);
+
+    return Py_NewRef(tls == NULL ? Py_None : (PyObject *)tls);
 }
 
 static PyObject *
@@ -575,11 +642,13 @@ set_closed(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 static PyObject *
 get_protocol_paused(PyObject *op, void *Py_UNUSED(closure))
 {
-    TlsProtocolObject *tls = flushed(op);
+    TlsProtocolObject *tls = tls_of(op);
 
-    return tls == NULL
-               ? NULL
-               : PyBool_FromLong(bk_tls_pump_is_writing_paused(&tls->pump));
+    if (flush(tls) < 0) {
+        return NULL;
+    }
+    return PyBool_FromLong(tls != NULL &&
+                           bk_tls_pump_is_writing_paused(&tls->pump));
 }
 
 static PyObject *

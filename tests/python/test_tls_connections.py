@@ -18,6 +18,22 @@ VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 MEBIBYTE = 1 << 20
 
 
+@pytest.fixture(autouse=True, params=["openssl", "sslobject"])
+def engine(request, monkeypatch):
+    """Every test, once with each engine; CPython's has only one."""
+    if request.config.getoption("--oracle"):
+        if request.param == "openssl":
+            pytest.skip("CPython has the SSLObject alone")
+        return request.param
+    monkeypatch.setenv("BECKET_TLS_ENGINE", request.param)
+    import becket
+
+    with contextlib.closing(becket.new_event_loop()) as loop:
+        if loop.tls_engine != request.param:
+            pytest.skip("this Python's OpenSSL cannot be called directly")
+    return request.param
+
+
 @contextlib.asynccontextmanager
 async def pair(client=None, server=None, protocol=Recorder, **kwargs):
     """Two protocols that are connected over TLS: client's and server's."""
@@ -130,6 +146,33 @@ async def test_writer_start_tls(loop):
         writer.close()
         await writer.wait_closed()
         await accepted
+
+
+@row("P2A-008")
+async def test_over_a_unix_socket(loop, tmp_path):
+    path = tmp_path / "socket"
+    server = await loop.create_unix_server(
+        lambda: Recorder(), path, ssl=server_context()
+    )
+    async with server:
+        with pytest.raises(ValueError, match="should be a positive number"):
+            await loop.create_unix_connection(
+                Recorder,
+                path,
+                ssl=client_context(),
+                server_hostname=NAME,
+                ssl_handshake_timeout=0,
+            )
+        transport, protocol = await loop.create_unix_connection(
+            Recorder,
+            path,
+            ssl=client_context(),
+            server_hostname=NAME,
+            ssl_handshake_timeout=10,
+        )
+        transport.close()
+        assert await protocol.lost is None
+    await asyncio.sleep(0)
 
 
 async def test_tls_in_tls(loop):
@@ -310,3 +353,69 @@ async def test_actions_inside_callbacks(loop, callback, action):
         assert protocol.calls.count("connection_lost") == 1
         assert protocol.calls.count("eof_received") <= 1
         assert protocol.calls[-1] in ("connection_lost", "pause_writing")
+
+
+@pytest.mark.becket_only("CPython has no choice of engines")
+async def test_engine_of_a_wrong_name(loop, monkeypatch):
+    monkeypatch.setenv("BECKET_TLS_ENGINE", "gnutls")
+    with pytest.raises(ValueError, match="BECKET_TLS_ENGINE .* 'gnutls'"):
+        _ = loop.tls_engine
+
+
+class OwnObject(ssl.SSLObject):
+    """A user's, whose methods count."""
+
+
+async def test_own_class_of_objects(loop):
+    context = client_context()
+    context.sslobject_class = OwnObject
+    async with pair(context) as (client, server):
+        assert type(client.transport.get_extra_info("ssl_object")) is OwnObject
+        client.transport.write(b"own")
+        assert await server.received(3) == b"own"
+
+
+async def test_key_log(loop, tmp_path):
+    context = client_context()
+    context.keylog_filename = str(tmp_path / "keys")
+    async with pair(context) as (client, server):
+        client.transport.write(b"logged")
+        assert await server.received(6) == b"logged"
+    assert "CLIENT_TRAFFIC_SECRET_0" in (tmp_path / "keys").read_text()
+
+
+async def test_second_close_lets_go(loop):
+    async with pair() as (client, server):
+        client.transport.close()
+        client.transport.close()
+        assert client.transport.is_closing()
+        assert await client.lost is None
+
+
+@pytest.mark.becket_only("CPython raises AttributeError after two closes")
+async def test_two_closes_leave_a_transport_of_use(loop):
+    async with pair() as (client, _):
+        transport = client.transport
+        transport.close()
+        transport.close()
+        await client.lost
+        transport.close()
+        transport.write(b"late")
+        transport.writelines([b"late"])
+        transport.abort()
+        transport.pause_reading()
+        transport.resume_reading()
+        assert transport.get_extra_info("cipher", 1) == 1
+        assert transport.get_write_buffer_size() == 0
+        assert transport.get_protocol() is None
+        assert transport._ssl_protocol is None
+
+
+async def test_garbage_instead_of_records(loop):
+    ours, theirs = tcp_pair()
+    with theirs:
+        theirs.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        with pytest.raises(ssl.SSLError):
+            await loop.create_connection(
+                Recorder, sock=ours, ssl=client_context(), server_hostname=NAME
+            )

@@ -352,14 +352,3 @@ async def test_passing_a_descriptor_past_the_transport(loop):
         assert os.read(fds[0], 10) == b"through"
         for fd in (read_end, write_end, *fds):
             os.close(fd)
-
-
-@row("P2A-008")
-@pytest.mark.becket_only("CPython has TLS")
-async def test_tls_says_that_it_is_missing(loop):
-    with pytest.raises(NotImplementedError, match="create_unix_connection"):
-        await loop.create_unix_connection(
-            Recorder, "x", ssl=True, server_hostname="x"
-        )
-    with pytest.raises(NotImplementedError, match="create_unix_server"):
-        await loop.create_unix_server(Recorder, "x", ssl=object())
