@@ -501,6 +501,121 @@ def sock_calls(loop):
     right.close()
 
 
+def other_sock_calls(loop):
+    """Those that need sockets of other kinds."""
+    with (
+        socket.socket(type=socket.SOCK_DGRAM) as one,
+        socket.socket(type=socket.SOCK_DGRAM) as other,
+        socket.create_server(("127.0.0.1", 0), backlog=1000) as server,
+    ):
+        for sock in (one, other, server):
+            sock.setblocking(False)
+        one.bind(("127.0.0.1", 0))
+        address = one.getsockname()
+        buffer = bytearray(10)
+        for make, prepare in (
+            (
+                lambda: loop.sock_recvfrom_into(one, buffer),
+                lambda: other.sendto(b"x", address),
+            ),
+            (lambda: loop.sock_sendto(other, b"x", address), int),
+        ):
+            sweep_steps(loop, make, prepare)
+        # Its step is socket.accept(), which loses a descriptor by itself.
+        sweep(
+            lambda: loop.sock_accept(server),
+            tidy=lambda made: made is None or made.close(),
+        )
+    connect_steps(loop)
+
+
+def first_step(operation):
+    try:
+        return operation.send(None)
+    except StopIteration as exc:
+        return exc.value
+
+
+def sweep_steps(loop, make, prepare):
+    """Fail each allocation of the making, and of the step to the result."""
+    sweep(make, tidy=lambda made: made is None or made.close())
+    for number in range(ALLOCATIONS_MAX):
+        prepare()
+        operation = make()
+        attempt(number, functools.partial(first_step, operation))
+        operation.close()
+        turns(loop, 1)
+
+
+def connect_steps(loop):
+    with socket.create_server(("127.0.0.1", 0), backlog=1000) as server:
+        for number in range(ALLOCATIONS_MAX):
+            with socket.socket() as sock:
+                sock.setblocking(False)
+                operation = loop._sock_connect(sock, server.getsockname())
+                attempt(number, functools.partial(first_step, operation))
+                operation.close()
+                turns(loop, 1)
+
+
+def of_the_core(loop):
+    """Methods of the C classes that nothing else here calls."""
+    coroutines = []
+
+    async def nothing():
+        pass
+
+    def task():
+        return loop.create_task(coroutines[-1])
+
+    def end_task(made):
+        if made is not None:
+            made.cancel()
+        turns(loop, 2)
+        coroutines.pop().close()
+
+    sweep(task, lambda: coroutines.append(nothing()), end_task)
+    connection = Connection(loop)
+    for name in ("is_reading", "resume_reading", "can_write_eof"):
+        sweep(connection.call(name), connection.make, connection.end)
+    server = loop.run_until_complete(
+        loop.create_server(Protocol, "127.0.0.1", 0, start_serving=False)
+    )
+    sweep(server._start_accepting, tidy=lambda _: server._stop_accepting())
+    sweep(server._clients)
+    server.close()
+    sweep(loop._stats)
+    lookups(loop)
+
+
+def lookups(loop):
+    """Of an address: the answer comes from a thread, in a later turn."""
+    for make in (
+        lambda: loop._getnameinfo(("127.0.0.1", 80), 3),
+        lambda: loop._getaddrinfo(b"127.0.0.1", b"80", 0, 1, 0, 4),
+    ):
+        for number in range(ALLOCATIONS_MAX):
+            future = attempt(number, make)
+            if future is not None:
+                loop.run_until_complete(asyncio.wait([future]))
+                future.exception()
+
+
+def loops(_):
+    """Made and closed, as far as that is C."""
+    from becket import _core
+
+    made = []
+
+    def make():
+        made.append(_core.Loop.__new__(_core.Loop))
+
+    def tidy(_):
+        made.clear()
+
+    sweep(make, tidy=tidy)
+
+
 class Endpoint:
     """A datagram transport with its peer, made anew each time."""
 
@@ -630,6 +745,9 @@ SCENARIOS = {
         accepting,
         serving_streams,
         sock_calls,
+        other_sock_calls,
+        of_the_core,
+        loops,
         datagrams,
         datagrams_waiting,
     )
