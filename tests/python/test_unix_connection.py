@@ -12,6 +12,7 @@ import threading
 
 import pytest
 
+from becket import versions
 from support.net import LIMIT, connected, peer_reads, spin, until
 from support.protocols import Buffered, Echo, Recorder
 
@@ -239,7 +240,8 @@ async def test_factory_that_raises_for_a_given_socket(loop):
     with peer, ours:
         with pytest.raises(ZeroDivisionError):
             await loop.create_unix_connection(failing_factory, sock=ours)
-        assert ours.fileno() != -1
+        is_closed = ours.fileno() == -1
+        assert is_closed == versions.FAILED_FACTORY_CLOSES_SOCKET
 
 
 async def test_cancelled_at_every_step(loop, folder):
