@@ -9,6 +9,7 @@ runs a program on becket; so does asyncio.Runner with
 loop_factory=becket.new_event_loop.
 """
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from becket import versions
@@ -33,6 +34,13 @@ __all__ = [
     "new_event_loop",
     "run",
 ]
+
+# Loading _core has turned the lock on, unless it is forced to stay off.
+if not getattr(sys, "_is_gil_enabled", lambda: True)():
+    raise ImportError(
+        "becket needs the interpreter lock, which PYTHON_GIL=0 or -X gil=0"
+        " keeps off"
+    )
 
 _OF_POLICIES = ("EventLoopPolicy", "install")
 

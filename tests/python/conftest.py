@@ -9,7 +9,9 @@ loop, which proves each expectation on the reference itself.
 import asyncio
 import gc
 import inspect
+import os
 import sys
+import sysconfig
 
 import pytest
 
@@ -52,6 +54,10 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        # Of the processes that tests start; importing becket turns the lock
+        # on here, with a warning.
+        os.environ.setdefault("PYTHON_GIL", "1")
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     for line in (
