@@ -70,7 +70,7 @@ def test_watch_socket_protocol(own_poller):
     assert lines == ["Received: abc"]
 
 
-@pytest.mark.row("P1A-241")
+@pytest.mark.row("P1A-241", "P1A-242")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_signal_handlers(own_poller, name):
     process = subprocess.Popen(

@@ -57,7 +57,7 @@ def send(number=signal.SIGUSR1):
     os.kill(os.getpid(), number)
 
 
-@row("P1A-189", "P4C-015")
+@row("P1A-188", "P1A-189", "P4C-015")
 def test_handler_runs_in_the_loop(loop):
     seen = []
 

@@ -55,7 +55,7 @@ def test_timers_of_one_turn_run_by_due_time(loop):
     assert ran == [1, 2, 3]
 
 
-@row("P4A-002")
+@row("P4A-002", "P4A-003")
 def test_call_soon_chains_do_not_starve_io(loop, pair):
     left, right = pair
     count = 0

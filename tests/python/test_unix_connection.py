@@ -61,7 +61,7 @@ KINDS = {
 }
 
 
-@row("P1A-110", "P1A-111", "P1A-112", "P1A-114", "P2A-013")
+@row("P1A-110", "P1A-111", "P1A-112", "P1A-114", "P1A-116", "P2A-013")
 @pytest.mark.parametrize("kind", KINDS)
 async def test_every_kind_of_path(loop, folder, kind):
     path = KINDS[kind](folder)

@@ -42,7 +42,7 @@ async def echoes(path):
     return answer == b"there?"
 
 
-@row("P1A-136", "P1A-137", "P2A-014")
+@row("P1A-138", "P1A-136", "P1A-137", "P2A-014")
 @pytest.mark.parametrize(
     "path",
     ["s", b"s", pathlib.Path("s"), "\0becket-server", b"\0becket\xff"],
