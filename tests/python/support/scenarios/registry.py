@@ -50,7 +50,9 @@ def ended(transport):
     try:
         yield transport
     finally:
-        transport.abort()
+        # CPython's abort() fails on a transport that is gone.
+        if transport.get_protocol() is not None:
+            transport.abort()
 
 
 def address_of(world, server):
