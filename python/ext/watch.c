@@ -161,7 +161,10 @@ find_fd(LoopObject *loop, int fd, WatchObject **ret)
     return r;
 }
 
-/* Out of the dict; the caller holds a reference. Keeps what is raised. */
+/* Out of the dict, as it watches nothing any more. The core is told here, as
+ * its nodes may still be queued: whoever else holds the watch, such as the
+ * collector, may do so for longer than the loop lives. The caller holds a
+ * reference. Keeps what is raised. */
 static void
 forget(LoopObject *loop, WatchObject *self)
 {
@@ -172,6 +175,10 @@ forget(LoopObject *loop, WatchObject *self)
         PyDict_DelItem(loop->watches, key) < 0) {
         /* It was dropped already, by code that ran in between. */
         PyErr_Clear();
+    }
+    else {
+        (void)bk_watch_set(&self->watch, 0);
+        self->loop = NULL;
     }
     Py_XDECREF(key);
     if (exc != NULL) {

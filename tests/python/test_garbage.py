@@ -301,6 +301,23 @@ def test_collection_during_callbacks(loop, run_main):
         gc.set_threshold(700, 10, 10)
 
 
+@pytest.mark.becket_only("about objects of becket's own")
+def test_what_is_watched_may_be_held_by_others(backend):
+    """By a debugger, or by the collector itself: after the loop has died."""
+    left, right = socket.socketpair()
+    loop = make_loop(backend)
+    loop.add_reader(left, print)
+    held = [one for one in gc.get_objects() if type(one).__name__ == "Watch"]
+    assert held
+    loop.remove_reader(left)
+    loop.close()
+    del loop
+    gc.collect()
+    held.clear()
+    left.close()
+    right.close()
+
+
 @pytest.mark.one_poller
 def test_a_dead_loops_handles_may_live_on(backend):
     loop = make_loop(backend)
