@@ -51,7 +51,8 @@ def parse(argv):
     parser.add_argument(
         "--every-point",
         action="store_true",
-        help="each action at each point in turn, instead of at random",
+        help="each action at each point in turn, and each failing call,"
+        " instead of at random",
     )
     return parser.parse_args(argv)
 
@@ -86,7 +87,7 @@ class Run:
             campaign.warm_up(scenarios)
             counts = {each.name: sweep.counts(each) for each in scenarios}
             if self.options.every_point:
-                self._play_every_point(campaign, scenarios)
+                self._play_every_point(campaign, sweep, scenarios)
             else:
                 self._play_at_random(sweep, scenarios, counts, count)
         finally:
@@ -104,11 +105,13 @@ class Run:
             if self.is_over():
                 return
 
-    def _play_every_point(self, campaign, scenarios):
+    def _play_every_point(self, campaign, sweep, scenarios):
         for scenario in scenarios:
             for plan in every_plan(campaign, scenario):
                 campaign.play(scenario, plan)
                 self.actions[plan.action] += 1
+            for fault in sweep.all_faults(scenario):
+                sweep.inject(scenario, fault)
 
     def is_over(self):
         limit = self.options.seconds
