@@ -2,7 +2,7 @@
 # Each target does its own set-up: system packages where it may install them
 # (root on Debian), the rest in .venv/ and build/.
 
-.PHONY: help demo test test-all bench check rows format clean
+.PHONY: help demo test test-all bench check rows conformance format clean
 
 help:
 	@echo "make demo      a FastAPI application on becket, next to stock asyncio"
@@ -11,6 +11,7 @@ help:
 	@echo "make bench     becket's loop against CPython's, others and plain C"
 	@echo "make check     formatting, rules, types, exported symbols"
 	@echo "make rows      list the tests of each behaviour: tests/ROWS.md"
+	@echo "make conformance  CPython's own tests: docs/conformance.md"
 	@echo "make format    format C and Python in place"
 	@echo "make clean     remove all that was built"
 
@@ -32,6 +33,9 @@ check:
 
 rows:
 	@python=$$(tools/setup --first) && PYTHONPATH=tools "$$python" -m checks.rows
+
+conformance:
+	@tools/conformance
 
 format:
 	@python=$$(tools/setup --first) && bin=$$(dirname "$$python") && \

@@ -3,6 +3,7 @@
 
 import json
 import platform
+import sysconfig
 import textwrap
 from dataclasses import asdict, dataclass, field
 
@@ -172,6 +173,11 @@ def closing_lines(report):
     return "\n".join(lines)
 
 
+def suffix_of_build():
+    """A t for a Python that can do without the interpreter lock."""
+    return "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
+
+
 def write_json(report, path):
     tests = [
         {
@@ -182,7 +188,7 @@ def write_json(report, path):
         for result, deviation in report.results
     ]
     data = {
-        "python": platform.python_version(),
+        "python": platform.python_version() + suffix_of_build(),
         "loop": report.subject,
         "version": report.version,
         "files": {f: asdict(t) for f, t in report.tallies.items()},

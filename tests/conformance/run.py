@@ -19,6 +19,7 @@ import importlib.util
 import os
 import platform
 import sys
+import sysconfig
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -265,8 +266,16 @@ def has_tests():
         return False
 
 
+def keep_interpreter_lock():
+    """becket needs it: a build that can do without is asked not to."""
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        os.environ.setdefault("PYTHON_GIL", "1")
+
+
 def main():
     arguments = parse_arguments()
+    if not arguments.oracle:
+        keep_interpreter_lock()
     if not has_tests():
         explain_missing_tests()
         return 0
