@@ -218,6 +218,10 @@ BK_API bool bk_transport_is_closing(bk_transport *transport);
  * dropped. Thread: loop. */
 BK_API bool bk_transport_is_lost(const bk_transport *transport);
 
+/* True between pause_writing() and resume_writing(). What is queued in the
+ * current callback is sent first. Thread: loop. */
+BK_API bool bk_transport_is_writing_paused(bk_transport *transport);
+
 /* True once write_eof() was accepted. Thread: loop. */
 BK_API bool bk_transport_is_eof_asked(const bk_transport *transport);
 

@@ -1,27 +1,32 @@
 # SPDX-License-Identifier: MIT
-"""Sending a file on a socket of the user.
+"""Sending a file on a transport, or on a socket of the user.
 
-asyncio: loop.sock_sendfile().
+asyncio: loop.sendfile(), loop.sock_sendfile().
 """
 
 import asyncio
+import asyncio.constants
 import contextlib
 import errno
 import io
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from typing import IO, Any, cast
 
 from becket import _core
+from becket.sendfile_fallback import FallbackProtocol
 from becket.sockets import SocketsMixin, refuse_ssl_socket
+from becket.versions import SENDFILE_DRAINS_AFTER_WRITE, SENDFILE_SEEKS_TO_ZERO
 
 # Read and sent at a time where the file cannot go straight from the kernel:
 # what asyncio takes.
 _BLOCK_BYTES = 256 * 1024
+_TRANSPORT_BLOCK_BYTES = 16 * 1024
 
 
 class SendfileMixin(SocketsMixin):
-    """sock_sendfile(): by the kernel, or by reading and sending."""
+    """By the kernel, or by reading and sending."""
 
     async def sock_sendfile(
         self,
@@ -42,15 +47,136 @@ class SendfileMixin(SocketsMixin):
         refuse_ssl_socket(sock)
         _check_arguments(sock, file, offset, count)
         try:
-            return await self._sendfile_by_kernel(sock, file, offset, count)
+            return await self._sendfile_by_kernel(
+                sock, self._wait_writable, file, offset, count
+            )
         except asyncio.SendfileNotAvailableError:
             if not fallback:
                 raise
         return await self._sendfile_by_blocks(sock, file, offset, count)
 
+    async def sendfile(
+        self,
+        transport: asyncio.WriteTransport,
+        file: IO[bytes],
+        offset: int = 0,
+        count: int | None = None,
+        *,
+        fallback: bool = True,
+    ) -> int:
+        """Send the file from offset on, count bytes or up to its end.
+
+        What was written before goes first; nothing may be written meanwhile.
+        Returns the number of bytes sent; the file's position is moved
+        accordingly, also after an error. SendfileNotAvailableError when the
+        kernel cannot send this file and fallback is false; RuntimeError for a
+        transport that cannot send files, or that is closing.
+        """
+        if transport.is_closing():
+            raise RuntimeError("Transport is closing")
+        modes = asyncio.constants._SendfileMode
+        mode = getattr(transport, "_sendfile_compatible", modes.UNSUPPORTED)
+        if mode is modes.UNSUPPORTED:
+            raise RuntimeError(
+                f"sendfile is not supported for transport {transport!r}"
+            )
+        if mode is modes.TRY_NATIVE:
+            try:
+                return await self._sendfile_native(
+                    transport, file, offset, count
+                )
+            except asyncio.SendfileNotAvailableError:
+                if not fallback:
+                    raise
+        if not fallback:
+            raise RuntimeError(
+                "fallback is disabled and native sendfile is not supported"
+                f" for transport {transport!r}"
+            )
+        return await self._sendfile_fallback(transport, file, offset, count)
+
+    async def _sendfile_native(
+        self,
+        transport: Any,
+        file: IO[bytes],
+        offset: int,
+        count: int | None,
+    ) -> int:
+        is_reading = transport.is_reading()
+        all_sent = transport._make_empty_waiter()
+        transport.pause_reading()
+        try:
+            await all_sent
+            return await self._sendfile_past(transport, file, offset, count)
+        finally:
+            transport._reset_empty_waiter()
+            if is_reading:
+                transport.resume_reading()
+
+    async def _sendfile_past(
+        self,
+        transport: Any,
+        file: IO[bytes],
+        offset: int,
+        count: int | None,
+    ) -> int:
+        """Send on a transport that has nothing queued."""
+        theirs = transport._sock
+        if theirs is None:
+            raise ConnectionError("Connection is closed by peer")
+        _check_arguments(theirs, file, offset, count)
+
+        # A descriptor of our own: it stays this connection's, and may be
+        # watched, whatever becomes of the transport meanwhile.
+        with theirs.dup() as sock:
+
+            async def wait(sock: socket.socket) -> None:
+                if transport._sock is None:
+                    raise ConnectionError("Connection is closed by peer")
+                # The end of the connection wakes it as well.
+                writable = self.create_future()
+                transport._empty_waiter = writable
+                await self._wait_on(sock, writable)
+
+            return await self._sendfile_by_kernel(
+                sock, wait, file, offset, count
+            )
+
+    async def _sendfile_fallback(
+        self,
+        transport: Any,
+        file: IO[bytes],
+        offset: int,
+        count: int | None,
+    ) -> int:
+        _seek_first(file, offset)
+        size = min(count or _TRANSPORT_BLOCK_BYTES, _TRANSPORT_BLOCK_BYTES)
+        block = memoryview(bytearray(size))
+        read_into = cast(Any, file).readinto
+        sent = 0
+        protocol = FallbackProtocol(self, transport)
+        try:
+            while not count or sent < count:
+                room = min(count - sent, size) if count else size
+                part = block[:room]
+                length = await self.run_in_executor(None, read_into, part)
+                if not length:
+                    break
+                if not SENDFILE_DRAINS_AFTER_WRITE:
+                    await protocol.drain()
+                transport.write(part[:length])
+                if SENDFILE_DRAINS_AFTER_WRITE:
+                    await protocol.drain()
+                sent += length
+            return sent
+        finally:
+            _seek_last(file, offset, sent)
+            protocol.restore()
+
     async def _sendfile_by_kernel(
         self,
         sock: socket.socket,
+        wait: Callable[[socket.socket], Awaitable[None]],
         file: IO[bytes],
         offset: int,
         count: int | None,
@@ -60,47 +186,27 @@ class SendfileMixin(SocketsMixin):
         position = offset
         try:
             while position < end:
-                sent = await self._sendfile_once(
-                    sock, file, position, end - position
+                sent = _sendfile_once(
+                    sock, file, position, end - position, position == offset
                 )
                 if sent == 0:
                     break
-                position += sent
+                position += max(sent, 0)
                 if position < end:
                     # One call per turn: a fast peer does not get the loop
                     # to itself.
-                    await self._wait_writable(sock)
-        except OSError as exc:
-            if position == offset:
-                # Sending by blocks may work, or fail with a better error.
-                raise asyncio.SendfileNotAvailableError(
-                    "os.sendfile call failed"
-                ) from exc
-            if exc.errno == errno.ENOTCONN:
-                raise ConnectionError(
-                    "socket is not connected", errno.ENOTCONN
-                ) from exc
-            raise
+                    await wait(sock)
         finally:
             if position > offset:
                 _move_to(file, position)
         return position - offset
 
-    async def _sendfile_once(
-        self, sock: socket.socket, file: IO[bytes], offset: int, count: int
-    ) -> int:
-        """Send something; 0 at the end of the file."""
-        while True:
-            # Asked each time: numbers of what the user has closed meanwhile
-            # may be somebody else's.
-            fd = _fileno(file)
-            try:
-                return os.sendfile(sock.fileno(), fd, offset, count)
-            except (BlockingIOError, InterruptedError):
-                await self._wait_writable(sock)
-
     async def _wait_writable(self, sock: socket.socket) -> None:
-        writable = self.create_future()
+        await self._wait_on(sock, self.create_future())
+
+    async def _wait_on(
+        self, sock: socket.socket, writable: asyncio.Future[None]
+    ) -> None:
         fd = sock.fileno()
         # Refuses an fd that a transport has, as add_writer() does.
         _core.Loop.remove_writer(self, fd)
@@ -120,8 +226,7 @@ class SendfileMixin(SocketsMixin):
         offset: int,
         count: int | None,
     ) -> int:
-        if offset:
-            file.seek(offset)
+        _seek_first(file, offset)
         block = memoryview(bytearray(min(count or _BLOCK_BYTES, _BLOCK_BYTES)))
         read_into = cast(Any, file).readinto
         sent = 0
@@ -136,8 +241,34 @@ class SendfileMixin(SocketsMixin):
                 sent += length
             return sent
         finally:
-            if sent > 0 and hasattr(file, "seek"):
-                file.seek(offset + sent)
+            _seek_last(file, offset, sent)
+
+
+def _sendfile_once(
+    sock: socket.socket,
+    file: IO[bytes],
+    offset: int,
+    count: int,
+    is_first: bool,
+) -> int:
+    """Send something; 0 at the end of the file, -1 when there is no room."""
+    try:
+        # Asked each time: numbers of what the user has closed meanwhile may
+        # be somebody else's.
+        return os.sendfile(sock.fileno(), _fileno(file), offset, count)
+    except (BlockingIOError, InterruptedError):
+        return -1
+    except OSError as exc:
+        if is_first:
+            # Sending by blocks may work, or fail with a better error.
+            raise asyncio.SendfileNotAvailableError(
+                "os.sendfile call failed"
+            ) from exc
+        if exc.errno == errno.ENOTCONN:
+            raise ConnectionError(
+                "socket is not connected", errno.ENOTCONN
+            ) from exc
+        raise
 
 
 def _check_arguments(
@@ -188,3 +319,13 @@ def _regular_size(file: IO[bytes]) -> int:
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _seek_first(file: IO[bytes], offset: int) -> None:
+    if offset or (SENDFILE_SEEKS_TO_ZERO and hasattr(file, "seek")):
+        file.seek(offset)
+
+
+def _seek_last(file: IO[bytes], offset: int, sent: int) -> None:
+    if (sent > 0 or SENDFILE_SEEKS_TO_ZERO) and hasattr(file, "seek"):
+        file.seek(offset + sent)

@@ -25,6 +25,5 @@ class UnsupportedMixin(LoopBase):
 
     connect_read_pipe = _unsupported("connect_read_pipe")
     connect_write_pipe = _unsupported("connect_write_pipe")
-    sendfile = _unsupported("sendfile")
     subprocess_exec = _unsupported("subprocess_exec")
     subprocess_shell = _unsupported("subprocess_shell")

@@ -75,6 +75,14 @@ HUGE_PORT_IS_RESOLVED: Final = _RUNNING >= (3, 13)
 # create_unix_server(cleanup_socket=) came, and is True unless given.
 CLEANS_UP_UNIX_SOCKETS: Final = _RUNNING >= (3, 13)
 
+# The fallback of sendfile() waits for room after each block; before, it did so
+# in front of each, and not after the last.
+SENDFILE_DRAINS_AFTER_WRITE: Final = _since((3, 13, 3), (3, 14, 0))
+
+# The fallbacks of sendfile() and sock_sendfile() seek to offset 0, too, and
+# set the position also when nothing was sent.
+SENDFILE_SEEKS_TO_ZERO: Final = _since((3, 13, 14), (3, 14, 6))
+
 # What Server.wait_closed() waits for:
 # "close": returns at once when the server is closed, whoever is connected;
 # "clients": returns at once when nobody is connected, open server or not;

@@ -189,6 +189,7 @@ bkpy_stream_on_closed(bk_transport *Py_UNUSED(t), void *op)
     Py_CLEAR(self->protocol);
     leave_server(self);
     report_raised(self, loop);
+    bkpy_stream_fail_sendfile(self);
     Py_CLEAR(self->error);
     Py_CLEAR(self->context);
     Py_CLEAR(self->lost_context);

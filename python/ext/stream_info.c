@@ -469,27 +469,6 @@ get_true(PyObject *Py_UNUSED(op), void *Py_UNUSED(closure))
     Py_RETURN_TRUE;
 }
 
-/* loop.sendfile() looks at it: not yet. */
-static PyObject *
-get_sendfile_mode(PyObject *Py_UNUSED(op), void *Py_UNUSED(closure))
-{
-    PyObject *constants = PyImport_ImportModule("asyncio.constants");
-    PyObject *modes;
-    PyObject *mode;
-
-    if (constants == NULL) {
-        return NULL;
-    }
-    modes = PyObject_GetAttrString(constants, "_SendfileMode");
-    Py_DECREF(constants);
-    if (modes == NULL) {
-        return NULL;
-    }
-    mode = PyObject_GetAttrString(modes, "UNSUPPORTED");
-    Py_DECREF(modes);
-    return mode;
-}
-
 static PyObject *
 get_max_size(PyObject *Py_UNUSED(op), void *Py_UNUSED(closure))
 {
@@ -509,7 +488,10 @@ PyGetSetDef bkpy_stream_getset[] = {
     {"_eof", get_eof, NULL, NULL, NULL},
     {"_conn_lost", get_conn_lost, NULL, NULL, NULL},
     {"_start_tls_compatible", get_true, NULL, NULL, NULL},
-    {"_sendfile_compatible", get_sendfile_mode, NULL, NULL, NULL},
+    {"_sendfile_compatible", bkpy_stream_get_sendfile_mode, NULL, NULL, NULL},
+    {"_protocol_paused", bkpy_stream_get_protocol_paused, NULL, NULL, NULL},
+    {"_empty_waiter", bkpy_stream_get_empty_waiter,
+     bkpy_stream_set_empty_waiter, NULL, NULL},
     {"max_size", get_max_size, NULL, NULL, NULL},
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},

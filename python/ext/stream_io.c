@@ -643,6 +643,7 @@ on_write_drained(bk_transport *Py_UNUSED(t), void *op)
     self->write_context = NULL;
     review_hold(self);
     Py_XDECREF(context);
+    bkpy_stream_wake_sendfile(self);
 }
 
 /* --- start --- */

@@ -366,5 +366,9 @@ PyMethodDef bkpy_stream_methods[] = {
            "Return 'socket', 'sockname', 'peername' or other information."),
     METHOD("_force_close", stream_transport_force_close, ", exc",
            "End the connection with connection_lost(exc)."),
+    NOARGS("_make_empty_waiter", bkpy_stream_make_empty_waiter,
+           "Refuse writes; return a future for when all has been sent."),
+    NOARGS("_reset_empty_waiter", bkpy_stream_reset_empty_waiter,
+           "Allow writes again."),
     {NULL, NULL, 0, NULL},
 };

@@ -73,6 +73,7 @@ stream_transport_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->error);
     Py_VISIT(self->raised);
     Py_VISIT(self->waiter);
+    Py_VISIT(self->empty_waiter);
     Py_VISIT(self->landing);
     Py_VISIT(self->dict);
     if (self->is_view_held) {
@@ -102,6 +103,7 @@ stream_transport_clear(PyObject *op)
     Py_CLEAR(self->error);
     Py_CLEAR(self->raised);
     Py_CLEAR(self->waiter);
+    Py_CLEAR(self->empty_waiter);
     Py_CLEAR(self->landing);
     Py_CLEAR(self->dict);
     return 0;

@@ -5,6 +5,7 @@
  * stream_transport.c  life cycle and type     stream_method.c  methods
  * stream_writing.c    writing methods         stream_info.c    attributes
  * stream_io.c         core -> protocol        stream_end.c     its end
+ * stream_sendfile.c   what loop.sendfile() asks for
  * stream_reader.c     the direct path into asyncio.StreamReader (streams.h)
  */
 #ifndef BKPY_STREAM_TRANSPORT_H
@@ -59,7 +60,10 @@ typedef struct StreamTransportObject {
     PyObject *error;  /* owned: what connection_lost tells, NULL for None */
     PyObject *raised; /* owned: raised in a trampoline, told afterwards */
     PyObject *waiter; /* owned future to wake once reading has started */
-    Py_buffer *view;  /* owned memory: a BufferedProtocol's buffer */
+    /* Owned future, or NULL: a sendfile is in progress, and this is what it
+     * waits for. */
+    PyObject *empty_waiter;
+    Py_buffer *view; /* owned memory: a BufferedProtocol's buffer */
     PyObject *weakrefs;
     struct StreamTransportObject *client_next; /* in the server's list */
     struct StreamTransportObject *client_prev;
@@ -160,6 +164,22 @@ int bkpy_stream_remember_names(StreamTransportObject *self);
 PyObject *bkpy_stream_get_extra_info(PyObject *op, PyObject *const *args,
                                      Py_ssize_t nargs, PyObject *kwnames);
 PyObject *bkpy_stream_repr(PyObject *op);
+
+/* --- stream_sendfile.c --- */
+
+/* What loop.sendfile() asks of a transport, as in asyncio. _make_empty_waiter()
+ * begins, _reset_empty_waiter() ends; in between nothing may be written. */
+PyObject *bkpy_stream_make_empty_waiter(PyObject *op, PyObject *ignored);
+PyObject *bkpy_stream_reset_empty_waiter(PyObject *op, PyObject *ignored);
+PyObject *bkpy_stream_get_empty_waiter(PyObject *op, void *closure);
+int bkpy_stream_set_empty_waiter(PyObject *op, PyObject *value, void *closure);
+PyObject *bkpy_stream_get_sendfile_mode(PyObject *op, void *closure);
+PyObject *bkpy_stream_get_protocol_paused(PyObject *op, void *closure);
+
+/* All has been sent, or the connection has ended (with self->error): wake a
+ * sendfile. */
+void bkpy_stream_wake_sendfile(StreamTransportObject *self);
+void bkpy_stream_fail_sendfile(StreamTransportObject *self);
 
 /* --- stream_io.c --- */
 

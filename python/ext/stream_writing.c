@@ -102,6 +102,15 @@ refuse_write(const char *method)
     return NULL;
 }
 
+/* Writes and a sendfile would mix. */
+static PyObject *
+refuse_in_sendfile(const char *method)
+{
+    PyErr_Format(PyExc_RuntimeError, "unable to %s; sendfile is in progress",
+                 method);
+    return NULL;
+}
+
 /* The one argument of a method of this name. Borrowed; NULL with TypeError. */
 static inline PyObject *
 one_argument(const bkpy_spec *spec, PyObject *const *args, Py_ssize_t nargs,
@@ -137,6 +146,10 @@ length_to_write(StreamTransportObject *self, PyObject *data)
     }
     if (self->is_eof_asked) {
         refuse_write("write");
+        return -1;
+    }
+    if (self->empty_waiter != NULL) {
+        refuse_in_sendfile("write");
         return -1;
     }
     return PyObject_Size(data);
@@ -271,6 +284,9 @@ writelines(StreamTransportObject *self, PyObject *list_of_data)
     if (self->is_eof_asked) {
         result = refuse_write("write");
     }
+    else if (self->empty_waiter != NULL) {
+        result = refuse_in_sendfile("write");
+    }
     else if (!can_write(self)) {
         result = drop_write(self);
     }
@@ -307,6 +323,9 @@ bkpy_stream_writelines(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     }
     if (self->is_eof_asked) {
         return refuse_write("writelines");
+    }
+    if (self->empty_waiter != NULL) {
+        return refuse_in_sendfile("writelines");
     }
     is_true = PyObject_IsTrue(list_of_data);
     if (is_true <= 0) {

@@ -592,6 +592,13 @@ bk_transport_write_eof(bk_transport *t)
 }
 
 bool
+bk_transport_is_writing_paused(bk_transport *t)
+{
+    bk_transport_flush(t);
+    return t->_is_write_paused;
+}
+
+bool
 bk_transport_is_eof_asked(const bk_transport *t)
 {
     return t->_is_eof_asked;

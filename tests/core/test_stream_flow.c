@@ -18,14 +18,17 @@ START_TEST(pause_and_resume_in_turn)
     size_t given;
 
     begin(_i);
+    ck_assert(!bk_transport_is_writing_paused(stream()));
     shrink_buffers(stream_fds[0]);
     given = write_until_paused();
     expect_log("pause ");
+    ck_assert(bk_transport_is_writing_paused(stream()));
     ck_assert_uint_gt(bk_transport_get_write_buffer_size(stream()), 65536);
     ck_assert_uint_le(bk_transport_get_write_buffer_size(stream()),
                       65536 + 4000);
     drain_peer(0, given);
     expect_log("resume ");
+    ck_assert(!bk_transport_is_writing_paused(stream()));
     ck_assert_uint_eq(bk_transport_get_write_buffer_size(stream()), 0);
     end();
 }

@@ -14,7 +14,6 @@ row = pytest.mark.row
 LATER = {
     "connect_read_pipe",
     "connect_write_pipe",
-    "sendfile",
     "subprocess_exec",
     "subprocess_shell",
 }
@@ -117,7 +116,6 @@ def test_what_comes_later_says_so(loop, name):
     arguments = {
         "connect_read_pipe": (asyncio.Protocol, None),
         "connect_write_pipe": (asyncio.Protocol, None),
-        "sendfile": (None, None),
         "start_tls": (None, None, None),
         "subprocess_exec": (asyncio.SubprocessProtocol, "true"),
         "subprocess_shell": (asyncio.SubprocessProtocol, "true"),
