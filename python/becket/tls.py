@@ -7,7 +7,7 @@ asyncio: the arguments ssl, server_hostname and so on; loop.start_tls().
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from becket import _core
+from becket import _core, versions
 from becket.base import LoopBase
 
 if TYPE_CHECKING:
@@ -74,6 +74,22 @@ def _default_context(
     return context
 
 
+def _take_kept(protocol: asyncio.BaseProtocol) -> bytes:
+    """What a StreamReader has received of the handshake already."""
+    if not versions.START_TLS_TAKES_BUFFER or not isinstance(
+        protocol, asyncio.StreamReaderProtocol
+    ):
+        return b""
+    buffer: bytearray | None = getattr(
+        getattr(protocol, "_stream_reader", None), "_buffer", None
+    )
+    if not buffer:
+        return b""
+    kept = bytes(buffer)
+    buffer.clear()
+    return kept
+
+
 class TlsMixin(LoopBase):
     """start_tls()."""
 
@@ -117,6 +133,9 @@ class TlsMixin(LoopBase):
         lower.pause_reading()
         lower.set_protocol(tls)
         made = self.call_soon(tls.connection_made, transport)
+        kept = _take_kept(protocol) if server_side else b""
+        if kept:
+            self.call_soon(tls._feed, kept)
         resumed = self.call_soon(lower.resume_reading)
         try:
             await waiter

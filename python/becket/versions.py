@@ -42,6 +42,10 @@ FAILED_FACTORY_CLOSES_SOCKET: Final = _since((3, 14, 8))
 # serve_forever() closes the clients as well when it is cancelled.
 CANCEL_CLOSES_CLIENTS: Final = _since((3, 13, 15), (3, 14, 7))
 
+# start_tls() of a server takes what the StreamReader has kept for the first
+# bytes of the handshake, instead of leaving it to be read as plain text.
+START_TLS_TAKES_BUFFER: Final = _since((3, 13, 13), (3, 14, 4))
+
 # How many connections more than the backlog a server accepts at once, which
 # is how many the kernel holds for it.
 ACCEPTS_BEYOND_BACKLOG: Final = 1 if _since((3, 13, 12), (3, 14, 0)) else 0

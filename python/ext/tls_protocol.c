@@ -470,6 +470,21 @@ tls_protocol_buffer_updated(PyObject *op, PyObject *count)
     return none_or_null(r);
 }
 
+/* Records that somebody else has received. */
+static PyObject *
+tls_protocol_feed(PyObject *op, PyObject *data)
+{
+    Py_buffer view;
+    int r;
+
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    r = bkpy_tls_receive(op, view.buf, (size_t)view.len);
+    PyBuffer_Release(&view);
+    return none_or_null(r);
+}
+
 static PyObject *
 tls_protocol_eof_received(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
@@ -568,6 +583,7 @@ static PyMethodDef tls_protocol_methods[] = {
     {"eof_received", tls_protocol_eof_received, METH_NOARGS, NULL},
     {"pause_writing", tls_protocol_pause_writing, METH_NOARGS, NULL},
     {"resume_writing", tls_protocol_resume_writing, METH_NOARGS, NULL},
+    {"_feed", tls_protocol_feed, METH_O, NULL},
     {"_do_read", tls_protocol_do_read, METH_NOARGS, NULL},
     {"_resume", tls_protocol_resume, METH_NOARGS, NULL},
     {"_start_shutdown", tls_protocol_start_shutdown, METH_NOARGS, NULL},

@@ -148,6 +148,39 @@ async def test_writer_start_tls(loop):
         await accepted
 
 
+@pytest.mark.becket_only("CPython has it since 3.13.13 and 3.14.4")
+async def test_start_tls_takes_what_the_reader_has(loop, monkeypatch):
+    from becket import versions
+
+    monkeypatch.setattr(versions, "START_TLS_TAKES_BUFFER", True)
+    hello_came = loop.create_future()
+    served = loop.create_future()
+
+    async def serve(reader, writer):
+        while not reader._buffer:
+            await asyncio.sleep(0)
+        hello_came.set_result(None)
+        await writer.start_tls(server_context())
+        writer.write(await reader.readline())
+        writer.close()
+        await writer.wait_closed()
+        served.set_result(None)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        reader, writer = await asyncio.open_connection(
+            *server.sockets[0].getsockname(),
+            ssl=client_context(),
+            server_hostname=NAME,
+        )
+        assert hello_came.done()
+        writer.write(b"secret\n")
+        assert await reader.readline() == b"secret\n"
+        writer.close()
+        await writer.wait_closed()
+        await served
+
+
 @row("P2A-008")
 async def test_over_a_unix_socket(loop, tmp_path):
     path = tmp_path / "socket"
