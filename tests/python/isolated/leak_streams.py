@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import gc
 import socket
+import sys
 import warnings
 
 from support.growth import check_growth
@@ -101,7 +102,9 @@ async def served():
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     address = server.sockets[0].getsockname()
-    for end in (b"close\n", b"drop\n") * 5:
+    # Before 3.13, a dropped writer leaves its connection open.
+    ends = b"close\n", b"drop\n" if sys.version_info >= (3, 13) else b"close\n"
+    for end in ends * 5:
         reader, writer = await asyncio.open_connection(*address)
         writer.write(b"line\n" + end)
         assert await reader.read() == b"line\n"
