@@ -7,6 +7,7 @@ loop, which proves each expectation on the reference itself.
 """
 
 import asyncio
+import contextlib
 import gc
 import inspect
 import os
@@ -200,6 +201,22 @@ def finish_loop(loop):
 @pytest.fixture
 def loop(new_loop):
     return new_loop()
+
+
+@pytest.fixture(params=["openssl", "sslobject"])
+def engine(request, monkeypatch):
+    """A test of TLS, once with each engine; CPython has only one."""
+    if request.config.getoption("--oracle"):
+        if request.param == "openssl":
+            pytest.skip("CPython has the SSLObject alone")
+        return request.param
+    monkeypatch.setenv("BECKET_TLS_ENGINE", request.param)
+    import becket
+
+    with contextlib.closing(becket.new_event_loop()) as loop:
+        if loop.tls_engine != request.param:
+            pytest.skip("this Python's OpenSSL cannot be called directly")
+    return request.param
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 """TLS connections: the arguments ssl=, start_tls(), both versions."""
 
 import asyncio
-import contextlib
 import gc
 import ssl
 
@@ -11,55 +10,14 @@ import pytest
 from support.certificates import NAME, client_context, server_context
 from support.net import tcp_pair
 from support.protocols import Recorder
+from support.tls import pair
 
 row = pytest.mark.row
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 MEBIBYTE = 1 << 20
-
-
-@pytest.fixture(autouse=True, params=["openssl", "sslobject"])
-def engine(request, monkeypatch):
-    """Every test, once with each engine; CPython's has only one."""
-    if request.config.getoption("--oracle"):
-        if request.param == "openssl":
-            pytest.skip("CPython has the SSLObject alone")
-        return request.param
-    monkeypatch.setenv("BECKET_TLS_ENGINE", request.param)
-    import becket
-
-    with contextlib.closing(becket.new_event_loop()) as loop:
-        if loop.tls_engine != request.param:
-            pytest.skip("this Python's OpenSSL cannot be called directly")
-    return request.param
-
-
-@contextlib.asynccontextmanager
-async def pair(client=None, server=None, protocol=Recorder, **kwargs):
-    """Two protocols that are connected over TLS: client's and server's."""
-    loop = asyncio.get_running_loop()
-    ours, theirs = tcp_pair()
-    both = await asyncio.gather(
-        loop.create_connection(
-            protocol,
-            sock=ours,
-            ssl=client or client_context(),
-            server_hostname=NAME,
-            **kwargs,
-        ),
-        loop.connect_accepted_socket(
-            protocol, theirs, ssl=server or server_context()
-        ),
-    )
-    protocols = [protocol for _, protocol in both]
-    try:
-        yield protocols
-    finally:
-        for transport, _ in both:
-            transport.abort()
-        for protocol in protocols:
-            await protocol.lost
-        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("version", VERSIONS, ids=lambda v: v.name)
