@@ -9,6 +9,7 @@ from becket import fork
 from becket.datagram import DatagramMixin
 from becket.debug import default_debug
 from becket.exceptions import ExceptionsMixin, logger
+from becket.pipes import PipesMixin
 from becket.running import RunningMixin
 from becket.sendfile import SendfileMixin
 from becket.stats import StatsMixin
@@ -23,6 +24,7 @@ _VARIABLE = "BECKET_BACKEND"
 class SelectorEventLoop(
     UnixMixin,
     DatagramMixin,
+    PipesMixin,
     SendfileMixin,
     RunningMixin,
     ExceptionsMixin,

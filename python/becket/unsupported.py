@@ -23,7 +23,5 @@ def _unsupported(name: str) -> Any:
 class UnsupportedMixin(LoopBase):
     """Each of these raises NotImplementedError when it is awaited."""
 
-    connect_read_pipe = _unsupported("connect_read_pipe")
-    connect_write_pipe = _unsupported("connect_write_pipe")
     subprocess_exec = _unsupported("subprocess_exec")
     subprocess_shell = _unsupported("subprocess_shell")
