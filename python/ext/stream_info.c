@@ -488,7 +488,7 @@ PyGetSetDef bkpy_stream_getset[] = {
     {"_eof", get_eof, NULL, NULL, NULL},
     {"_conn_lost", get_conn_lost, NULL, NULL, NULL},
     {"_start_tls_compatible", get_true, NULL, NULL, NULL},
-    {"_sendfile_compatible", bkpy_stream_get_sendfile_mode, NULL, NULL, NULL},
+    {"_sendfile_compatible", bkpy_get_sendfile_mode, NULL, NULL, "TRY_NATIVE"},
     {"_protocol_paused", bkpy_stream_get_protocol_paused, NULL, NULL, NULL},
     {"_empty_waiter", bkpy_stream_get_empty_waiter,
      bkpy_stream_set_empty_waiter, NULL, NULL},

@@ -13,7 +13,7 @@
 #include "stream_transport.h"
 
 PyObject *
-bkpy_stream_get_sendfile_mode(PyObject *Py_UNUSED(op), void *Py_UNUSED(closure))
+bkpy_get_sendfile_mode(PyObject *Py_UNUSED(op), void *closure)
 {
     PyObject *constants = PyImport_ImportModule("asyncio.constants");
     PyObject *modes = NULL;
@@ -24,7 +24,7 @@ bkpy_stream_get_sendfile_mode(PyObject *Py_UNUSED(op), void *Py_UNUSED(closure))
         Py_DECREF(constants);
     }
     if (modes != NULL) {
-        mode = PyObject_GetAttrString(modes, "TRY_NATIVE");
+        mode = PyObject_GetAttrString(modes, (const char *)closure);
         Py_DECREF(modes);
     }
     return mode;

@@ -173,7 +173,8 @@ PyObject *bkpy_stream_make_empty_waiter(PyObject *op, PyObject *ignored);
 PyObject *bkpy_stream_reset_empty_waiter(PyObject *op, PyObject *ignored);
 PyObject *bkpy_stream_get_empty_waiter(PyObject *op, void *closure);
 int bkpy_stream_set_empty_waiter(PyObject *op, PyObject *value, void *closure);
-PyObject *bkpy_stream_get_sendfile_mode(PyObject *op, void *closure);
+/* A member of asyncio's _SendfileMode; closure: its name. Also of TLS. */
+PyObject *bkpy_get_sendfile_mode(PyObject *op, void *closure);
 PyObject *bkpy_stream_get_protocol_paused(PyObject *op, void *closure);
 
 /* All has been sent, or the connection has ended (with self->error): wake a

@@ -9,6 +9,7 @@
 #include "args.h"
 #include "errors.h"
 #include "log.h"
+#include "stream_transport.h"
 #include "tls.h"
 #include "water_marks.h"
 
@@ -657,24 +658,6 @@ get_true(PyObject *Py_UNUSED(op), void *Py_UNUSED(closure))
     Py_RETURN_TRUE;
 }
 
-static PyObject *
-get_sendfile_mode(PyObject *Py_UNUSED(op), void *Py_UNUSED(closure))
-{
-    PyObject *constants = PyImport_ImportModule("asyncio.constants");
-    PyObject *modes = NULL;
-    PyObject *mode = NULL;
-
-    if (constants != NULL) {
-        modes = PyObject_GetAttrString(constants, "_SendfileMode");
-        Py_DECREF(constants);
-    }
-    if (modes != NULL) {
-        mode = PyObject_GetAttrString(modes, "FALLBACK");
-        Py_DECREF(modes);
-    }
-    return mode;
-}
-
 /* --- the type --- */
 
 #define METHOD(name, function, parameters, text)                               \
@@ -741,7 +724,7 @@ static PyGetSetDef tls_transport_getset[] = {
     {"_closed", get_closed, set_closed, NULL, NULL},
     {"_protocol_paused", get_protocol_paused, NULL, NULL, NULL},
     {"_start_tls_compatible", get_true, NULL, NULL, NULL},
-    {"_sendfile_compatible", get_sendfile_mode, NULL, NULL, NULL},
+    {"_sendfile_compatible", bkpy_get_sendfile_mode, NULL, NULL, "FALLBACK"},
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
