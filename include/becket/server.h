@@ -88,8 +88,17 @@ BK_API int bk_loop_create_server(bk_loop *loop, const bk_protocol *protocol,
 /* Stop listening and close the listening fds. Connections stay. Idempotent. */
 BK_API void bk_server_close(bk_server *server);
 
-/* Close if need be and free; NULL is a no-op. Not from inside on_error or
- * protocol_factory. Before or after bk_loop_free(). Thread: loop. */
+/* bk_transport_close(), or bk_transport_abort() without an error, for every
+ * connection that the server accepted and that lives. It may be closed
+ * already. Not from inside protocol_factory; the server may not be freed from
+ * inside what is called on the way (connection_closing). Thread: loop.
+ * asyncio: Server.close_clients, abort_clients. */
+BK_API void bk_server_close_clients(bk_server *server);
+BK_API void bk_server_abort_clients(bk_server *server);
+
+/* Close if need be and free; connections stay. NULL is a no-op. Not from
+ * inside on_error or protocol_factory. Before or after bk_loop_free().
+ * Thread: loop. */
 BK_API void bk_server_free(bk_server *server);
 
 /* The address of listening socket number index, -ENOENT past the last. */

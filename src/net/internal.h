@@ -135,6 +135,20 @@ int bki_transport_new(bk_loop *loop, const bk_protocol *protocol, void *self,
                       bk_transport **ret_transport);
 void bki_transport_free(bk_transport *transport);
 
+/* A place in a server's list of its connections, which it can leave without
+ * knowing the server. owned.c. */
+struct bki_client {
+    struct bki_client *next;
+    struct bki_client **link; /* what points here; NULL: in no list */
+};
+
+void bki_client_add(struct bki_client **head, struct bki_client *client);
+void bki_client_remove(struct bki_client *client); /* in no list: no-op */
+
+/* Of a transport that bki_transport_new() made, and back. */
+struct bki_client *bki_transport_client(bk_transport *transport);
+bk_transport *bki_client_transport(struct bki_client *client);
+
 /* socket.c. Each works on an fd and keeps nothing. */
 int bki_socket_get_name(int fd, bool is_peer, bk_address *ret_address);
 void bki_socket_set_nodelay(int fd);

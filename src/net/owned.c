@@ -56,7 +56,46 @@ bki_owned_remove(bk_loop *loop, struct bki_owned *owned)
 struct owned_transport {
     bk_transport transport; /* first: a transport is freed by its address */
     struct bki_owned owned;
+    struct bki_client client; /* of a server; or in no list */
 };
+
+void
+bki_client_add(struct bki_client **head, struct bki_client *client)
+{
+    client->next = *head;
+    client->link = head;
+    if (client->next != NULL) {
+        client->next->link = &client->next;
+    }
+    *head = client;
+}
+
+void
+bki_client_remove(struct bki_client *client)
+{
+    if (client->link == NULL) {
+        return;
+    }
+    *client->link = client->next;
+    if (client->next != NULL) {
+        client->next->link = client->link;
+    }
+    client->next = NULL;
+    client->link = NULL;
+}
+
+struct bki_client *
+bki_transport_client(bk_transport *transport)
+{
+    return &BKI_CONTAINER_OF(transport, struct owned_transport, transport)
+                ->client;
+}
+
+bk_transport *
+bki_client_transport(struct bki_client *client)
+{
+    return &BKI_CONTAINER_OF(client, struct owned_transport, client)->transport;
+}
 
 static void
 release_transport(struct bki_owned *owned)
@@ -73,6 +112,7 @@ bki_transport_free(bk_transport *transport)
     struct owned_transport *self =
         BKI_CONTAINER_OF(transport, struct owned_transport, transport);
 
+    bki_client_remove(&self->client);
     bki_owned_remove(transport->_io._loop, &self->owned);
     bki_sys_free(self);
 }
@@ -93,6 +133,7 @@ bki_transport_alloc(bk_loop *loop, const bk_protocol *protocol, void *self,
         return r;
     }
     made->transport._is_owned = true;
+    made->client = (struct bki_client){0};
     bki_owned_add(loop, &made->owned, release_transport);
     *ret_transport = &made->transport;
     return 0;

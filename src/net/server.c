@@ -4,8 +4,9 @@
  *
  * Design notes.
  * Connections do not know their server: it may be closed and freed while they
- * live. The loop knows its servers, and closes those that are left when it is
- * closed, so that a server may be freed before or after its loop.
+ * live. It has a list of them, which each leaves when it ends. The loop knows
+ * its servers, and closes those that are left when it is closed, so that a
+ * server may be freed before or after its loop.
  */
 
 #include "becket/server.h"
@@ -35,6 +36,7 @@ struct bk_server {
     void *self;                  /* the user's */
     struct bki_server_calls calls;
     struct bki_socket_file *file;  /* owned: of a Unix socket; or NULL */
+    struct bki_client *clients;    /* borrowed: its connections that live */
     size_t count;                  /* of sockets that are open */
     size_t sockets_max;            /* how many there is room for */
     struct server_socket *sockets; /* owned */
@@ -89,7 +91,9 @@ server_on_accept(bk_listener *listener, int fd, const bk_address *peer)
     }
     if (r < 0) {
         bk_transport_release(transport);
+        return;
     }
+    bki_client_add(&server->clients, bki_transport_client(transport));
 }
 
 static void
@@ -349,6 +353,44 @@ bk_server_close(bk_server *server)
     server->file = NULL;
 }
 
+/* Callbacks on the way may end any connection, also one whose turn is yet to
+ * come: each stays in one list or the other until it leaves by itself. */
+static void
+end_clients(bk_server *server, void (*end)(bk_transport *transport))
+{
+    struct bki_client *rest = server->clients;
+
+    server->clients = NULL;
+    if (rest != NULL) {
+        rest->link = &rest;
+    }
+    while (rest != NULL) {
+        struct bki_client *client = rest;
+
+        bki_client_remove(client);
+        bki_client_add(&server->clients, client);
+        end(bki_client_transport(client));
+    }
+}
+
+static void
+abort_client(bk_transport *transport)
+{
+    bk_transport_abort(transport, 0);
+}
+
+void
+bk_server_close_clients(bk_server *server)
+{
+    end_clients(server, bk_transport_close);
+}
+
+void
+bk_server_abort_clients(bk_server *server)
+{
+    end_clients(server, abort_client);
+}
+
 void
 bk_server_free(bk_server *server)
 {
@@ -356,6 +398,9 @@ bk_server_free(bk_server *server)
         return;
     }
     bk_server_close(server);
+    while (server->clients != NULL) {
+        bki_client_remove(server->clients);
+    }
     bki_sys_free(server->sockets);
     bki_sys_free(server);
 }

@@ -192,6 +192,49 @@ START_TEST(peername_is_known_from_accept)
 }
 END_TEST
 
+/* Those that live, of this server alone; it may be closed already. */
+static void
+clients_end_by(void (*end_clients)(bk_server *server))
+{
+    bk_server *first;
+    char byte;
+    int fds[3];
+
+    serve_on_loopback();
+    first = server;
+    fds[0] = connect_to(0);
+    fds[1] = connect_to(0);
+    serve_on_loopback();
+    fds[2] = connect_to(0);
+    RUN_UNTIL(loop, seen.made == 3);
+    ck_assert_int_eq(close(fds[0]), 0);
+    RUN_UNTIL(loop, seen.lost == 1);
+    bk_server_close(first);
+    end_clients(first);
+    end_clients(first);             /* idempotent */
+    ck_assert_int_eq(seen.lost, 1); /* not from inside */
+    RUN_UNTIL(loop, seen.lost == 2);
+    end_clients(first); /* nobody is left */
+    bk_server_free(first);
+    ck_assert_uint_eq(recv_all(fds[1], &byte, 1), 0);
+    send_all(fds[2], "x", 1);
+    RUN_UNTIL(loop, seen.received == 1);
+    ck_assert_int_eq(close(fds[1]), 0);
+    ck_assert_int_eq(close(fds[2]), 0);
+    RUN_UNTIL(loop, seen.lost == 3);
+}
+
+START_TEST(clients_of_one_server_end)
+{
+    begin(_i);
+    clients_end_by(bk_server_close_clients);
+    bk_server_free(server);
+    memset(&seen, 0, sizeof(seen));
+    clients_end_by(bk_server_abort_clients);
+    end();
+}
+END_TEST
+
 START_TEST(connections_outlive_their_server)
 {
     char buf[5];
@@ -712,6 +755,7 @@ main(void)
     ADD(servers, several_are_accepted_per_turn);
     ADD(servers, peername_is_known_from_accept);
     ADD(servers, connections_outlive_their_server);
+    ADD(servers, clients_of_one_server_end);
     ADD(servers, server_may_be_freed_after_its_loop);
     ADD(servers, closed_server_refuses);
     ADD(servers, factory_chooses_protocol_and_self);
