@@ -197,7 +197,7 @@ class SendfileMixin(SocketsMixin):
                     # to itself.
                     await wait(sock)
         finally:
-            if position > offset:
+            if position > offset or SENDFILE_SEEKS_TO_ZERO:
                 _move_to(file, position)
         return position - offset
 
@@ -327,5 +327,5 @@ def _seek_first(file: IO[bytes], offset: int) -> None:
 
 
 def _seek_last(file: IO[bytes], offset: int, sent: int) -> None:
-    if (sent > 0 or SENDFILE_SEEKS_TO_ZERO) and hasattr(file, "seek"):
+    if sent > 0 and hasattr(file, "seek"):
         file.seek(offset + sent)

@@ -83,8 +83,8 @@ CLEANS_UP_UNIX_SOCKETS: Final = _RUNNING >= (3, 13)
 # in front of each, and not after the last.
 SENDFILE_DRAINS_AFTER_WRITE: Final = _since((3, 13, 3), (3, 14, 0))
 
-# The fallbacks of sendfile() and sock_sendfile() seek to offset 0, too, and
-# set the position also when nothing was sent.
+# sendfile() and sock_sendfile() begin at offset 0, too, wherever the file
+# stands, and by the kernel set its position also when nothing was sent.
 SENDFILE_SEEKS_TO_ZERO: Final = _since((3, 13, 14), (3, 14, 6))
 
 # What Server.wait_closed() waits for:

@@ -316,6 +316,20 @@ async def test_offset_zero(loop):
         assert got == (SMALL if seeks_to_zero() else SMALL[4:])
 
 
+@pytest.mark.parametrize("on_transport", [True, False])
+async def test_nothing_to_send(loop, file, on_transport):
+    """Later Pythons set the position; before, it stays where it was."""
+    file.seek(4)
+    async with connected(loop, Recorder) as (transport, _, peer):
+        if on_transport:
+            sent = await loop.sendfile(transport, file, len(CONTENT))
+        else:
+            peer.setblocking(False)
+            sent = await loop.sock_sendfile(peer, file, len(CONTENT))
+    assert sent == 0
+    assert file.tell() == (len(CONTENT) if seeks_to_zero() else 4)
+
+
 def seeks_to_zero():
     import inspect
 
