@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from loops import REFERENCE
-from rows import HTTP, MEMORY, OPERATIONS, Row
+from rows import HTTP, MEMORY, OPERATIONS, TCP, UDP, UNIX, Row
 
 HERE = Path(__file__).resolve().parent
 START_SECONDS = 30  # for a server to print its port
@@ -28,6 +28,13 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 Command = list[str | Path]
+
+# The programs that do the same in C, by transport.
+REFERENCES: dict[str, tuple[str, ...]] = {
+    TCP: ("echo",),
+    UNIX: ("echo", "--unix"),
+    UDP: ("udp_echo",),
+}
 
 
 class MeasureError(Exception):
@@ -123,30 +130,32 @@ def run_json(command: Command, cores: set[int], s: float) -> Any:
 
 
 @contextmanager
-def server(bench: Bench, row: Row, loop: str) -> Iterator[tuple[int, int]]:
-    """A server on its core; its port and process id."""
-    command: Command = [bench.programs / "echo"]
-    if loop != REFERENCE:
+def server(bench: Bench, row: Row, loop: str) -> Iterator[tuple[str, int]]:
+    """A server on its core; its address and process id."""
+    if loop == REFERENCE:
+        program, *arguments = REFERENCES[row.transport]
+        command: Command = [bench.programs / program, *arguments]
+    else:
         script = HERE / "serve.py"
         command = [bench.python, script, loop, row.program, str(row.size)]
     with process(command, {SERVER_CORE}) as (child, errors):
-        yield int(read_line(child, errors, START_SECONDS)), child.pid
+        yield read_line(child, errors, START_SECONDS).strip(), child.pid
         if child.poll() is not None:
             raise explain(f"ended with {child.returncode}", errors)
 
 
-def load_command(bench: Bench, row: Row, port: int) -> Command:
+def load_command(bench: Bench, row: Row, address: str) -> Command:
     return [
         bench.programs / "load",
-        f"--port={port}",
+        f"--{row.transport}={address}",
         f"--size={row.size}",
         f"--connections={row.connections}",
         f"--warm-up={bench.warm_up}",
     ]
 
 
-def run_load(bench: Bench, row: Row, port: int, pid: int) -> Figures:
-    command = load_command(bench, row, port) + [f"--server={pid}"]
+def run_load(bench: Bench, row: Row, address: str, pid: int) -> Figures:
+    command = load_command(bench, row, address) + [f"--server={pid}"]
     if row.group == HTTP:
         command.append("--http")
     if bench.operations:
@@ -170,13 +179,13 @@ def cpu_clock(pid: int) -> int:
     return ~pid << 3 | 2
 
 
-def run_wrk(bench: Bench, row: Row, port: int, pid: int) -> Figures:
+def run_wrk(bench: Bench, row: Row, address: str, pid: int) -> Figures:
     """wrk does not look at the replies: our own generator goes first."""
     assert bench.wrk is not None
-    run_load(bench._replace(operations=row.connections), row, port, pid)
+    run_load(bench._replace(operations=row.connections), row, address, pid)
     seconds = max(1, round(bench.seconds))  # it takes whole ones
     command: Command = [bench.wrk, "-t1", f"-c{row.connections}"]
-    command += [f"-d{seconds}s", f"http://127.0.0.1:{port}/"]
+    command += [f"-d{seconds}s", f"http://127.0.0.1:{address}/"]
     start = time.clock_gettime(cpu_clock(pid))
     output = run(command, {LOAD_CORE}, seconds)
     cpu = time.clock_gettime(cpu_clock(pid)) - start
@@ -197,8 +206,8 @@ def resident_kib(pid: int) -> int:
 
 
 def measure_memory(bench: Bench, row: Row, loop: str) -> Figures:
-    with server(bench, row, loop) as (port, pid):
-        command = [*load_command(bench, row, port), "--idle"]
+    with server(bench, row, loop) as (address, pid):
+        command = [*load_command(bench, row, address), "--idle"]
         with process(command, {LOAD_CORE}) as (child, errors):
 
             def resident_after(connections: int) -> int:
@@ -230,10 +239,10 @@ def measure(bench: Bench, row: Row, loop: str) -> Figures:
         return measure_operation(bench, row, loop)
     if row.group == MEMORY:
         return measure_memory(bench, row, loop)
-    with server(bench, row, loop) as (port, pid):
+    with server(bench, row, loop) as (address, pid):
         if row.group == HTTP and bench.wrk is not None:
-            return run_wrk(bench, row, port, pid)
-        return run_load(bench, row, port, pid)
+            return run_wrk(bench, row, address, pid)
+        return run_load(bench, row, address, pid)
 
 
 def probe(python: Path, package: str) -> str:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import environments
@@ -85,12 +86,20 @@ def prepare_environment(has_becket: bool) -> Path:
     return environment.python
 
 
+def list_programs() -> Iterator[tuple[str, list[Path]]]:
+    """The C programs, each with its sources."""
+    yield "load", sorted((HERE / "load").glob("*.c"))
+    common = HERE / "reference" / "common.c"
+    for source in sorted((HERE / "reference").glob("*.c")):
+        if source != common:
+            yield source.stem, [source, common]
+
+
 def compile_programs(folder: Path = BUILD / "bench") -> Path:
-    """The load generator and the reference; returns their folder."""
+    """The load generator and the references; returns their folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, sources in (("load", "load"), ("echo", "reference")):
-        files = sorted((HERE / sources).glob("*.c"))
-        newest = max(p.stat().st_mtime for p in (HERE / sources).iterdir())
+    for name, files in list_programs():
+        newest = max(p.stat().st_mtime for p in files[0].parent.iterdir())
         program = folder / name
         if program.is_file() and program.stat().st_mtime > newest:
             continue

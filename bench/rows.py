@@ -12,6 +12,9 @@ MEMORY = "memory"
 GROUPS = (NETWORK, HTTP, OPERATIONS, MEMORY)
 
 
+TCP, UDP, UNIX = "tcp", "udp", "unix"  # as the load generator calls them
+
+
 class Row(NamedTuple):
     """One workload."""
 
@@ -22,12 +25,23 @@ class Row(NamedTuple):
     size: int = KB  # bytes of a message
     connections: int = 32
     has_threads: bool = False  # it may use both cores, and time is the clock's
+    transport: str = TCP
 
 
 def _network(
     name: str, title: str, program: str, size: int, connections: int = 32
 ) -> Row:
     return Row(name, NETWORK, title, program, size, connections)
+
+
+def _unix(name: str, size: int) -> Row:
+    title = f"Unix protocol echo, {size // KB} KB"
+    return Row(name, NETWORK, title, "unix", size, transport=UNIX)
+
+
+def _udp(in_flight: int) -> Row:
+    name, title = f"udp_{in_flight}", f"Datagrams, 1 KB, {in_flight} clients"
+    return Row(name, NETWORK, title, "udp", KB, in_flight, transport=UDP)
 
 
 def _operation(name: str, title: str, has_threads: bool = False) -> Row:
@@ -46,6 +60,11 @@ ALL = (
     _network("stream_64k", "streams echo, 64 KB", "stream", 64 * KB),
     _network("sock_1k", "sock_* echo, 1 KB", "sock", KB),
     _network("sock_64k", "sock_* echo, 64 KB", "sock", 64 * KB),
+    _unix("unix_1k", KB),
+    _unix("unix_10k", 10 * KB),
+    _unix("unix_64k", 64 * KB),
+    _udp(16),
+    _udp(64),
     Row("uvicorn", HTTP, "uvicorn, httptools", "uvicorn"),
     Row("aiohttp", HTTP, "aiohttp's server", "aiohttp"),
     _operation("call_soon", "call_soon, self-rescheduling"),

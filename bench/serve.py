@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A server on one loop: serve.py LOOP PROGRAM SIZE
 
-Prints its port and serves until it is killed.
+Prints its address, which is a port, or for a Unix socket its abstract name;
+serves until it is killed.
 """
 
 import asyncio
@@ -16,10 +17,10 @@ from loops import LOOPS
 
 READ_BYTES = 65536  # of a stream or a socket, at most
 BACKLOG = 1024  # more than any row has connections
-CONGESTION = b"reno"  # inherited by what is accepted: see load/client.c
+CONGESTION = b"reno"  # inherited by what is accepted: see load/peer.c
 LARGE_BYTES = 1 << 20  # more than any loop receives at once
 
-StartServer = Callable[[int], Coroutine[Any, Any, int]]
+StartServer = Callable[[int], Coroutine[Any, Any, str]]
 
 
 class Echo(asyncio.Protocol):
@@ -31,6 +32,16 @@ class Echo(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.transport.write(data)
+
+
+class DatagramEcho(asyncio.DatagramProtocol):
+    transport: asyncio.DatagramTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.transport.sendto(data, addr)
 
 
 class BufferedEcho(asyncio.BufferedProtocol):
@@ -84,7 +95,7 @@ async def echo_sock(sock: socket.socket) -> None:
         sock.close()
 
 
-def listen() -> tuple[socket.socket, int]:
+def listen() -> tuple[socket.socket, str]:
     """A listener and its port: some loops take the fd out of the socket."""
     # The protocol is named, or asyncio would not set TCP_NODELAY.
     listener = socket.socket(
@@ -94,17 +105,26 @@ def listen() -> tuple[socket.socket, int]:
     listener.bind(("127.0.0.1", 0))
     listener.listen(BACKLOG)
     listener.setblocking(False)
-    return listener, listener.getsockname()[1]
+    return listener, str(listener.getsockname()[1])
 
 
-async def start_protocol(size: int) -> int:
+def listen_unix() -> tuple[socket.socket, str]:
+    """A listener and its name, which the kernel chose."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind("")
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener, listener.getsockname()[1:].decode()
+
+
+async def start_protocol(size: int) -> str:
     listener, port = listen()
     loop = asyncio.get_running_loop()
     background.append(await loop.create_server(Echo, sock=listener))
     return port
 
 
-async def start_buffered(size: int) -> int:
+async def start_buffered(size: int) -> str:
     def make() -> BufferedEcho:
         return BufferedEcho(size)
 
@@ -114,7 +134,7 @@ async def start_buffered(size: int) -> int:
     return port
 
 
-async def start_stream(size: int) -> int:
+async def start_stream(size: int) -> str:
     listener, port = listen()
     background.append(await asyncio.start_server(echo_stream, sock=listener))
     return port
@@ -132,16 +152,32 @@ async def accept_socks(listener: socket.socket) -> None:
         task.add_done_callback(tasks.discard)
 
 
-async def start_sock(size: int) -> int:
+async def start_sock(size: int) -> str:
     listener, port = listen()
     background.append(asyncio.ensure_future(accept_socks(listener)))
     return port
 
 
+async def start_unix(size: int) -> str:
+    listener, name = listen_unix()
+    loop = asyncio.get_running_loop()
+    background.append(await loop.create_unix_server(Echo, sock=listener))
+    return name
+
+
+async def start_udp(size: int) -> str:
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(
+        DatagramEcho, local_addr=("127.0.0.1", 0)
+    )
+    background.append(transport)
+    return str(transport.get_extra_info("sockname")[1])
+
+
 def start_web(name: str) -> StartServer:
     """The frameworks are imported when they are served."""
 
-    async def start(size: int) -> int:
+    async def start(size: int) -> str:
         start_it = getattr(importlib.import_module("web"), f"start_{name}")
         listener, port = listen()
         background.append(await start_it(listener))
@@ -155,6 +191,8 @@ SERVERS: dict[str, StartServer] = {
     "buffered": start_buffered,
     "stream": start_stream,
     "sock": start_sock,
+    "unix": start_unix,
+    "udp": start_udp,
     "uvicorn": start_web("uvicorn"),
     "aiohttp": start_web("aiohttp"),
 }

@@ -10,86 +10,22 @@
 #include "client.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include "http.h"
 
-#define PATIENCE_SECONDS  10
-/* A whole request fits, whatever the kernel's first guess is. */
-#define SEND_BUFFER_BYTES (512 * 1024)
-
-/* Every kernel has it, and it sets no timers between two segments, as BBR
- * does: those are not the loop's. The servers do the same.
- */
-static const char congestion[] = "reno";
 static const char http_ok[] = "HTTP/1.1 200";
-
-static int
-set_option(int fd, int level, int name, int value)
-{
-    int r = setsockopt(fd, level, name, &value, sizeof(value));
-
-    return r < 0 ? -errno : 0;
-}
-
-static int
-set_patience(int fd)
-{
-    struct timeval t = {.tv_sec = PATIENCE_SECONDS};
-
-    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t)) < 0 ||
-        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof(t)) < 0) {
-        return -errno;
-    }
-    return 0;
-}
-
-static int
-set_options(int fd)
-{
-    int r = set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-
-    if (r == 0 && setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion,
-                             sizeof(congestion)) < 0) {
-        r = -errno;
-    }
-    if (r == 0) {
-        r = set_option(fd, SOL_SOCKET, SO_SNDBUF, SEND_BUFFER_BYTES);
-    }
-    return r == 0 ? set_patience(fd) : r;
-}
+static char scratch[MESSAGE_BYTES_MAX];
 
 int
-client_open(struct client *c, int port, const struct exchange *x, size_t i)
+client_open(struct client *c, const struct exchange *x, size_t i)
 {
-    struct sockaddr_in address = {
-        .sin_family = AF_INET,
-        .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-        .sin_port = htons((uint16_t)port),
-    };
-    int r;
-
     *c = (struct client){.fd = -1};
     c->request = x->request + (x->is_http ? 0 : i);
-    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (c->fd < 0) {
-        return -errno;
-    }
-    r = set_options(c->fd);
-    if (r < 0) {
-        return r;
-    }
-    if (connect(c->fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
-        return -errno;
-    }
-    return 0;
+    return peer_connect(&x->peer, &c->fd);
 }
 
 void
@@ -185,9 +121,7 @@ client_begin(struct client *c, const struct exchange *x)
 static ssize_t
 receive_http(struct client *c, const struct exchange *x)
 {
-    static char scratch[64 * 1024];
-    size_t most = c->missing < sizeof(scratch) ? c->missing : sizeof(scratch);
-    ssize_t n = recv(c->fd, scratch, most, MSG_DONTWAIT);
+    ssize_t n = recv(c->fd, scratch, c->missing, MSG_DONTWAIT);
 
     if (n >= (ssize_t)strlen(http_ok) && c->missing == x->reply_len &&
         memcmp(scratch, http_ok, strlen(http_ok)) != 0) {
@@ -197,18 +131,35 @@ receive_http(struct client *c, const struct exchange *x)
     return n;
 }
 
+static ssize_t
+receive(struct client *c, const struct exchange *x)
+{
+    if (x->is_http) {
+        return receive_http(c, x);
+    }
+    switch (x->peer.transport) {
+    case UNIX: /* here the kernel copies, whatever the flags */
+        return recv(c->fd, scratch, c->missing, MSG_DONTWAIT);
+    case UDP: /* here it would copy as much as there is room for */
+        return recv(c->fd, NULL, 0, MSG_DONTWAIT | MSG_TRUNC);
+    default:
+        return recv(c->fd, NULL, c->missing, MSG_DONTWAIT | MSG_TRUNC);
+    }
+}
+
 int
 client_receive(struct client *c, const struct exchange *x)
 {
-    ssize_t n = x->is_http
-                    ? receive_http(c, x)
-                    : recv(c->fd, NULL, c->missing, MSG_DONTWAIT | MSG_TRUNC);
+    ssize_t n = receive(c, x);
 
     if (n < 0) {
         return errno == EAGAIN ? 0 : -errno;
     }
     if (n == 0) {
         return c->missing == 0 ? 0 : -ECONNRESET;
+    }
+    if ((size_t)n > c->missing) {
+        return -EBADMSG; /* a datagram has its own length */
     }
     c->missing -= (size_t)n;
     if (c->missing > 0) {

@@ -8,12 +8,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "peer.h"
+
 /* What all connections exchange. */
 struct exchange {
     const char *request; /* borrowed: request_len bytes, and for an echo as
                             many more as there are connections */
     size_t request_len;
     size_t reply_len; /* bytes of a reply; for HTTP those of the first */
+    struct peer peer; /* the server */
     bool is_http;
 };
 
@@ -24,10 +27,10 @@ struct client {
     size_t missing;      /* bytes of the reply that are not here yet */
 };
 
-/* Connect to the port on the loopback address. Connection i of an echo sends
- * the request from its byte i on, so that no two of them send the same.
+/* Connect to the server. Connection i of an echo sends the request from its
+ * byte i on, so that no two of them send the same.
  */
-int client_open(struct client *c, int port, const struct exchange *x, size_t i);
+int client_open(struct client *c, const struct exchange *x, size_t i);
 
 void client_close(struct client *c);
 

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 
 static int
-open_one(int port, struct exchange *x, size_t i)
+open_one(struct exchange *x, size_t i)
 {
     struct client c;
-    int r = client_open(&c, port, x, i);
+    int r = client_open(&c, x, i);
 
     if (r == 0) {
         r = client_prove(&c, x);
@@ -19,14 +19,14 @@ open_one(int port, struct exchange *x, size_t i)
 }
 
 int
-idle_run(int port, struct exchange *x)
+idle_run(struct exchange *x)
 {
     char line[32];
     size_t total = 0;
 
     while (fgets(line, sizeof(line), stdin) != NULL) {
         for (long left = strtol(line, NULL, 10); left > 0; left--) {
-            int r = open_one(port, x, total % IDLE_SHIFTS);
+            int r = open_one(x, total % IDLE_SHIFTS);
 
             if (r < 0) {
                 return r;

@@ -11,6 +11,6 @@
 /* For each number read from stdin: open as many more connections, echo once
  * over each, answer with the total. Until stdin ends.
  */
-int idle_run(int port, struct exchange *x);
+int idle_run(struct exchange *x);
 
 #endif

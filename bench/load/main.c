@@ -91,6 +91,7 @@ make_exchange(const struct options *o)
         return (struct exchange){
             .request = http_request,
             .request_len = strlen(http_request),
+            .peer = o->peer,
             .is_http = true,
         };
     }
@@ -98,6 +99,7 @@ make_exchange(const struct options *o)
         .request = make_payload(o->size + shifts),
         .request_len = o->size,
         .reply_len = o->size,
+        .peer = o->peer,
     };
 }
 
@@ -126,7 +128,7 @@ connect_all(struct load *load)
             .data.ptr = c,
         };
 
-        check(client_open(c, load->o.port, &load->x, i), "connect");
+        check(client_open(c, &load->x, i), "connect");
         check(client_prove(c, &load->x), "first reply");
         check(epoll_ctl(load->epoll, EPOLL_CTL_ADD, c->fd, &event) < 0 ? -errno
                                                                        : 0,
@@ -244,7 +246,7 @@ main(int argc, char **argv)
     allow_many_fds();
     load.x = make_exchange(&load.o);
     if (load.o.is_idle) {
-        check(idle_run(load.o.port, &load.x), "idle connections");
+        check(idle_run(&load.x), "idle connections");
     }
     else {
         measure(&load);

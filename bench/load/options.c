@@ -7,16 +7,18 @@
 #include <stdlib.h>
 
 #define CONNECTIONS_MAX 65536 /* more than one port has clients */
-#define SIZE_MAX_BYTES  (1 << 20)
 
 static const char usage[] =
-    "usage: load --port PORT --server PID [--connections N] [--size BYTES]\n"
+    "usage: load TRANSPORT --server PID [--connections N] [--size BYTES]\n"
     "            [--warm-up SECONDS] [--seconds SECONDS | --operations N]\n"
     "            [--http]\n"
-    "       load --port PORT --size BYTES --idle\n";
+    "       load TRANSPORT --size BYTES --idle\n"
+    "where TRANSPORT is --tcp PORT, --udp PORT or --unix ABSTRACT_NAME\n";
 
 static const struct option names[] = {
-    {"port", required_argument, NULL, 'p'},
+    {"tcp", required_argument, NULL, 'T'},
+    {"udp", required_argument, NULL, 'U'},
+    {"unix", required_argument, NULL, 'X'},
     {"server", required_argument, NULL, 'v'},
     {"connections", required_argument, NULL, 'c'},
     {"size", required_argument, NULL, 's'},
@@ -48,12 +50,27 @@ number(const char *text, double most)
     return value;
 }
 
+static struct peer
+internet(enum transport transport, const char *text)
+{
+    return (struct peer){
+        .transport = transport,
+        .port = (int)number(text, 65535),
+    };
+}
+
 static void
 set(struct options *o, int name, const char *text)
 {
     switch (name) {
-    case 'p':
-        o->port = (int)number(text, 65535);
+    case 'T':
+        o->peer = internet(TCP, text);
+        break;
+    case 'U':
+        o->peer = internet(UDP, text);
+        break;
+    case 'X':
+        o->peer = (struct peer){.transport = UNIX, .name = text};
         break;
     case 'v':
         o->server = (pid_t)number(text, 1 << 30);
@@ -62,7 +79,7 @@ set(struct options *o, int name, const char *text)
         o->connections = (size_t)number(text, CONNECTIONS_MAX);
         break;
     case 's':
-        o->size = (size_t)number(text, SIZE_MAX_BYTES);
+        o->size = (size_t)number(text, MESSAGE_BYTES_MAX);
         break;
     case 'w':
         o->warm_up = number(text, 3600);
@@ -98,8 +115,8 @@ options_parse(int argc, char **argv)
     while ((name = getopt_long(argc, argv, "", names, NULL)) != -1) {
         set(&o, name, optarg);
     }
-    if (optind < argc || o.port == 0 || o.connections == 0 || o.size == 0 ||
-        (o.server == 0 && !o.is_idle)) {
+    if (optind < argc || (o.peer.port == 0 && o.peer.name == NULL) ||
+        o.connections == 0 || o.size == 0 || (o.server == 0 && !o.is_idle)) {
         refuse();
     }
     return o;

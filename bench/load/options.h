@@ -7,8 +7,10 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "peer.h"
+
 struct options {
-    int port;
+    struct peer peer;
     pid_t server; /* whose processor time is read */
     size_t connections;
     size_t size;     /* bytes of an echoed message */

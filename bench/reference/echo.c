@@ -1,29 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /* The least that an echo server can do: what every loop is held against.
  *
- *     echo
+ *     echo [--unix]
  *
  * One thread, level-triggered epoll, one scratch buffer for all connections,
- * one recv and one send per message. Prints its port, and serves until it is
- * killed or its parent dies.
+ * one recv and one send per message. Prints its port, or its abstract name, and
+ * serves until it is killed or its parent dies.
  *
  * Design notes. A connection owns memory only while the kernel does not take
  * its reply; until that is out, nothing more is read from it.
  */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "common.h"
 
 /* As much as becket's own scratch buffer takes in one receive. */
 #define SCRATCH_BYTES (256 * 1024)
@@ -36,49 +32,7 @@ struct connection {
     size_t rest_from; /* where they start */
 };
 
-static const char congestion[] = "reno"; /* as bench/load/client.c */
 static char scratch[SCRATCH_BYTES];
-
-static void
-fail(const char *what)
-{
-    perror(what);
-    exit(1);
-}
-
-static void
-must(int result, const char *what)
-{
-    if (result < 0) {
-        fail(what);
-    }
-}
-
-static int
-listen_anywhere(void)
-{
-    struct sockaddr_in address = {
-        .sin_family = AF_INET,
-        .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-    };
-    socklen_t len = sizeof(address);
-    int one = 1;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-    must(fd, "socket");
-    /* Accepted sockets inherit both. */
-    must(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)),
-         "TCP_NODELAY");
-    must(setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion,
-                    sizeof(congestion)),
-         "TCP_CONGESTION");
-    must(bind(fd, (struct sockaddr *)&address, len), "bind");
-    must(listen(fd, SOMAXCONN), "listen");
-    must(getsockname(fd, (struct sockaddr *)&address, &len), "getsockname");
-    printf("%d\n", ntohs(address.sin_port));
-    must(fflush(stdout), "stdout");
-    return fd;
-}
 
 static void
 watch(int epoll, int operation, struct connection *c, uint32_t events)
@@ -195,15 +149,16 @@ serve(int epoll, int listener)
 }
 
 int
-main(void)
+main(int argc, char **argv)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+    bool is_unix = argc > 1 && strcmp(argv[1], "--unix") == 0;
     int epoll = epoll_create1(EPOLL_CLOEXEC);
     int listener;
 
-    must(prctl(PR_SET_PDEATHSIG, SIGKILL), "prctl");
+    die_with_parent();
     must(epoll, "epoll_create1");
-    listener = listen_anywhere();
+    listener = is_unix ? listen_unix() : listen_tcp();
     must(epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event), "epoll_ctl");
     serve(epoll, listener);
 }
