@@ -32,6 +32,9 @@ def _genuine(name: str) -> tuple[object, object]:
     return (outer, inner) if is_genuine else (None, None)
 
 
+# A label of a name has fewer characters than this (RFC 1035, section 2.3.4).
+_LABEL_LIMIT = 64
+
 _GETADDRINFO = _genuine("getaddrinfo")
 _GETNAMEINFO = _genuine("getnameinfo")
 
@@ -147,10 +150,20 @@ def _encode_host(host: object) -> bytes | None:
     if host is None:
         return None
     if isinstance(host, str):
-        host = host.encode("idna")
+        host = host.encode("ascii" if _is_plain(host) else "idna")
     if not isinstance(host, bytes):
         raise TypeError("getaddrinfo() argument 1 must be string or None")
     return _c_string(host)
+
+
+def _is_plain(host: str) -> bool:
+    """Whether the idna codec, which is slow, would leave the text as it is."""
+    return (
+        host.isascii()
+        and len(host) < _LABEL_LIMIT
+        and not host.startswith(".")
+        and ".." not in host
+    )
 
 
 def _encode_port(port: object) -> bytes | None:

@@ -35,6 +35,13 @@ QUESTIONS = [
     ("localhost", 80, {"flags": socket.AI_NUMERICHOST}),
     ("a" * 300 + ".example", 80, {}),
     ("a..b", 80, {}),
+    (".a", 80, {"flags": socket.AI_NUMERICHOST}),
+    (".", 80, {"flags": socket.AI_NUMERICHOST}),
+    ("127.0.0.1.", 80, {"flags": socket.AI_NUMERICHOST}),
+    ("a" * 63, 80, {"flags": socket.AI_NUMERICHOST}),
+    ("a" * 64, 80, {"flags": socket.AI_NUMERICHOST}),
+    ("a" * 63 + ".b.", 80, {"flags": socket.AI_NUMERICHOST}),
+    ("m\u00fcnchen.invalid", 80, {"flags": socket.AI_NUMERICHOST}),
 ]
 
 
