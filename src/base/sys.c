@@ -20,48 +20,13 @@
 
 #include "becket/error.h"
 
-#include "base/fault.h"
+#include "base/sys_call.h"
 
 #define NS_PER_S  UINT64_C(1000000000)
 #define NS_PER_MS UINT64_C(1000000)
 
 /* MSG_DONTWAIT: a user may have made the fd blocking behind our back. */
 enum { SEND_FLAGS = MSG_NOSIGNAL | MSG_DONTWAIT };
-
-#ifdef BK_FAULT_INJECTION
-/* Leave the wrapper with the code that a test has asked for. */
-#    define FAULT_POINT(call)                                                  \
-        do {                                                                   \
-            int fault_code = bki_fault_take(call);                             \
-            if (fault_code < 0) {                                              \
-                return fault_code;                                             \
-            }                                                                  \
-        } while (0)
-#    define FAULT_POINT_NULL(call)                                             \
-        do {                                                                   \
-            if (bki_fault_take(call) < 0) {                                    \
-                return NULL;                                                   \
-            }                                                                  \
-        } while (0)
-#    define FAULT_LIMITED(call, len) bki_fault_limited(call, len)
-#else
-#    define FAULT_POINT(call)        ((void)0)
-#    define FAULT_POINT_NULL(call)   ((void)0)
-#    define FAULT_LIMITED(call, len) (len)
-#endif
-
-/* What a call that gives -1 and errno gave. */
-static inline int
-result_of(int r)
-{
-    return r < 0 ? -errno : r;
-}
-
-static inline ssize_t
-size_of(ssize_t n)
-{
-    return n < 0 ? -(ssize_t)errno : n;
-}
 
 /* A duration for the kernel, whose seconds are signed. */
 static struct timespec
