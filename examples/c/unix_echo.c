@@ -9,7 +9,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/signalfd.h>
 
 #include "becket/becket.h"
 
@@ -27,10 +26,11 @@ on_data(bk_transport *transport, const void *data, size_t len, void *self)
 static const bk_protocol echo = {.data_received = on_data};
 
 static void
-on_signal(bk_watch *watch, unsigned events)
+on_signal(bk_loop *loop, int signum, void *arg)
 {
-    (void)events;
-    bk_loop_stop(bk_watch_loop(watch));
+    (void)signum;
+    (void)arg;
+    bk_loop_stop(loop);
 }
 
 static int
@@ -50,14 +50,13 @@ create_server(bk_loop *loop, const char *path, bk_server **ret_server)
 }
 
 static int
-serve(bk_loop *loop, const char *path, int signal_fd)
+serve(bk_loop *loop, const char *path)
 {
     bk_server *server = NULL;
-    bk_watch signals;
-    int r = bk_watch_init(&signals, loop, signal_fd, on_signal);
+    int r = bk_loop_add_signal_handler(loop, SIGINT, on_signal, NULL);
 
     if (r == 0) {
-        r = bk_watch_set(&signals, BK_READABLE);
+        r = bk_loop_add_signal_handler(loop, SIGTERM, on_signal, NULL);
     }
     if (r == 0) {
         r = create_server(loop, path, &server);
@@ -68,7 +67,6 @@ serve(bk_loop *loop, const char *path, int signal_fd)
         r = bk_loop_run_forever(loop);
     }
     bk_server_free(server);
-    (void)bk_watch_set(&signals, 0);
     return r;
 }
 
@@ -76,20 +74,15 @@ int
 main(int argc, char **argv)
 {
     bk_loop *loop = NULL;
-    sigset_t set;
     int r;
 
     if (argc != 2) {
         (void)fprintf(stderr, "usage: unix_echo path\n");
         return 2;
     }
-    (void)sigemptyset(&set);
-    (void)sigaddset(&set, SIGINT);
-    (void)sigaddset(&set, SIGTERM);
-    (void)sigprocmask(SIG_BLOCK, &set, NULL);
     r = bk_loop_new(NULL, &loop);
     if (r == 0) {
-        r = serve(loop, argv[1], signalfd(-1, &set, SFD_CLOEXEC));
+        r = serve(loop, argv[1]);
     }
     bk_loop_free(loop);
     if (r < 0) {

@@ -15,6 +15,7 @@
 #include "becket/poller.h"
 #include "becket/resolver.h"
 #include "becket/server.h"
+#include "becket/signal.h"
 #include "becket/socket.h"
 #include "becket/stats.h"
 #include "becket/timer.h"

@@ -60,6 +60,7 @@
     X(SENDTO)                                                                  \
     X(SETSOCKOPT)                                                              \
     X(SHUTDOWN)                                                                \
+    X(SIGACTION)                                                               \
     X(SOCKET)                                                                  \
     X(STAT)                                                                    \
     X(THREAD_CREATE)                                                           \

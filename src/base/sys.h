@@ -12,6 +12,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -120,6 +121,20 @@ int bki_sys_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
                            uint64_t deadline_ns);
 void bki_sys_cond_signal(pthread_cond_t *cond);
 void bki_sys_cond_broadcast(pthread_cond_t *cond);
+
+/* Signals. The first two are for a signal's handler, which leaves errno as it
+ * was. Blocked is every signal that can be, in the calling thread. */
+int bki_sys_get_errno(void);
+void bki_sys_set_errno(int code);
+int bki_sys_sigaction(int signum, const struct sigaction *action,
+                      struct sigaction *ret_old);
+/* What it did before, if handler is still the one that was set. Cannot fail
+ * for a signal that has been caught. */
+void bki_sys_sigaction_back(int signum, void (*handler)(int signum),
+                            const struct sigaction *previous);
+void bki_sys_block_signals(sigset_t *ret_old);
+void bki_sys_restore_signals(const sigset_t *old);
+void bki_sys_raise(int signum);
 
 /* Clock and process. These cannot fail. */
 uint64_t bki_sys_monotonic_ns(void);

@@ -19,6 +19,7 @@
 struct bki_inlet;
 struct bki_resolver;
 struct bki_owned;
+struct bki_signal;
 
 /* Where a handle is: its _state. Only sending changes it from another thread:
  * IDLE to SENT, atomically. */
@@ -35,7 +36,7 @@ enum {
      * stream is flushed, which happens before the loop looks at the queue
      * again. bk_loop_visit() skips it, bk_loop_pop() flushes first. */
     BKI_HANDLE_PLACEHOLDER = 1 << 0,
-    BKI_HANDLE_IS_IO = 1 << 1,       /* a direction of a bk_io */
+    BKI_HANDLE_IS_IO = 1 << 1,       /* a direction of a bk_io, or a signal */
     BKI_HANDLE_IS_TIMER = 1 << 2,    /* the first member of a bk_timer */
     BKI_HANDLE_IS_OWNED = 1 << 3,    /* the library's: from loop->calls, */
     BKI_HANDLE_IS_MALLOCED = 1 << 4, /* or from malloc */
@@ -68,6 +69,8 @@ struct bk_loop {
     struct bki_owned *owned_head;      /* what src/net allocated for C users */
     void (*free_owned)(bk_loop *loop); /* set by src/net; bk_loop_close calls
                                         * it while the engine still exists */
+    struct bki_signal *signals;        /* handlers of signals, src/process */
+    void (*free_signals)(bk_loop *loop); /* set by src/process */
     bk_loop_hooks hooks;
     bk_loop_stats stats;
     uint64_t run_since_ns;        /* when this run began */
