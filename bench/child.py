@@ -8,6 +8,9 @@ from typing import Any
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
+# What a server shows, and its key: in the folder where it is started.
+CERTIFICATE = ("certificate.pem", "key.pem")
+
 
 def die_with_parent() -> None:
     """A bench that was killed leaves no servers behind."""
@@ -16,12 +19,21 @@ def die_with_parent() -> None:
 
 
 def fail_loudly(loop: asyncio.AbstractEventLoop) -> None:
-    """An exception in a callback ends the measurement: it is not one."""
+    """An exception in a callback ends the measurement: it is not one.
+
+    That a client goes away is no failure: wrk's first one does so without a
+    handshake, of which aiofastnet tells, with the class for the exception.
+    """
 
     def handle(*arguments: Any) -> None:
         # asyncio calls it with the loop and the context, rloop with the
         # context alone.
-        loop.default_exception_handler(arguments[-1])
+        context = arguments[-1]
+        reason = context.get("exception")
+        kind = reason if isinstance(reason, type) else type(reason)
+        if issubclass(kind, ConnectionError):
+            return
+        loop.default_exception_handler(context)
         loop.stop()
 
     loop.set_exception_handler(handle)

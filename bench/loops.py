@@ -7,12 +7,17 @@ loaded.
 
 import asyncio
 import importlib
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from rows import GROUPS, TLS_ECHO
 
 MakeLoop = Callable[[], asyncio.AbstractEventLoop]
 
 REFERENCE = "C"  # not a loop: bench/reference/
+OURS = "becket"
+FALLBACK = "sslobject"  # becket with the TLS engine of that name
 
 
 class LoopKind(NamedTuple):
@@ -20,6 +25,7 @@ class LoopKind(NamedTuple):
 
     packages: tuple[str, ...]  # distributions it needs, also to be imported
     make: MakeLoop
+    groups: tuple[str, ...] = GROUPS  # of rows that it is measured on
 
 
 def _load(module: str) -> Any:
@@ -50,6 +56,16 @@ def _patched(base: MakeLoop) -> MakeLoop:
     return make
 
 
+def _make_fallback() -> asyncio.AbstractEventLoop:
+    """becket where it cannot drive OpenSSL directly."""
+    os.environ["BECKET_TLS_ENGINE"] = FALLBACK
+    loop = _load("becket").new_event_loop()
+    if loop.tls_engine != FALLBACK:
+        raise RuntimeError(f"becket uses {loop.tls_engine}, not {FALLBACK}")
+    made: asyncio.AbstractEventLoop = loop
+    return made
+
+
 LOOPS: dict[str, LoopKind] = {
     "becket": LoopKind(("becket",), _from("becket")),
     "asyncio": LoopKind((), _make_asyncio),
@@ -57,4 +73,5 @@ LOOPS: dict[str, LoopKind] = {
     "rloop": LoopKind(("rloop",), _from("rloop")),
     "aiofastnet": LoopKind(("aiofastnet",), _patched(_make_asyncio)),
     "aiofn+uv": LoopKind(("aiofastnet", "uvloop"), _patched(_from("uvloop"))),
+    FALLBACK: LoopKind(("becket",), _make_fallback, (TLS_ECHO,)),
 }

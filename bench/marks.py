@@ -3,12 +3,12 @@
 
 from typing import NamedTuple
 
-from loops import LOOPS, REFERENCE
+from loops import FALLBACK, LOOPS, OURS, REFERENCE
 from results import Results, cost, rate
 
 TIE = 0.03  # a smaller difference is none: it does not repeat
-OURS = "becket"
-PEERS = tuple(name for name in LOOPS if name != OURS)
+PEERS = tuple(name for name in LOOPS if name not in (OURS, FALLBACK))
+AIOFASTNET = ("aiofastnet", "aiofn+uv")
 
 MET, TIED, MISSED, UNKNOWN = "met", "tie", "missed", "not measured"
 
@@ -21,17 +21,19 @@ class Mark(NamedTuple):
     bound: float = 1.0
     is_rate: bool = False  # requests per second: the ratio is to be reached
     is_ahead: bool = False  # a tie does not do: ahead, not merely not behind
+    ours: str = OURS
 
     @property
     def text(self) -> str:
+        row = self.row if self.ours == OURS else f"{self.row} on {self.ours}"
         others = "any peer" if self.others == PEERS else self.others[0]
-        if self.is_rate:
-            return f"{self.row}: at least {self.bound:.2f} x {others}'s rate"
         if self.is_ahead:
-            return f"{self.row}: ahead of {others}"
+            return f"{row}: ahead of {others}"
+        if self.is_rate:
+            return f"{row}: at least {self.bound:.2f} x {others}'s rate"
         if self.bound == 1:
-            return f"{self.row}: not behind {others}"
-        return f"{self.row}: at most {self.bound:.2f} x {others}"
+            return f"{row}: not behind {others}"
+        return f"{row}: at most {self.bound:.2f} x {others}"
 
 
 class Verdict(NamedTuple):
@@ -54,13 +56,24 @@ MARKS = (
     Mark("unix_64k", PEERS),
     Mark("udp_16", (REFERENCE,), 1.20),
     Mark("udp_64", (REFERENCE,), 1.20),
+    Mark("tls_1k", AIOFASTNET),
+    Mark("tls_16k", AIOFASTNET),
+    Mark("tls_64k", AIOFASTNET),
+    Mark("tls_1k", ("asyncio",), 0.77),  # 1.3 times as fast
+    Mark("tls_stream_1k", (REFERENCE,), 1.20),
+    Mark("tls_1k", ("asyncio",), is_ahead=True, ours=FALLBACK),
+    Mark("tls_16k", ("asyncio",), is_ahead=True, ours=FALLBACK),
+    Mark("tls_64k", ("asyncio",), is_ahead=True, ours=FALLBACK),
+    Mark("tls_stream_1k", ("asyncio",), is_ahead=True, ours=FALLBACK),
     Mark("uvicorn", ("uvloop",), 1.40, is_rate=True),
+    Mark("uvicorn_tls", PEERS, is_rate=True, is_ahead=True),
     Mark("call_soon", ("uvloop",), is_ahead=True),
     Mark("call_soon_batch", ("uvloop",), is_ahead=True),
     Mark("call_later_cancel", ("uvloop",), is_ahead=True),
     Mark("call_soon_threadsafe", ("uvloop",), is_ahead=True),
     Mark("idle_protocol", ("uvloop",)),
     Mark("idle_stream", ("uvloop",)),
+    Mark("idle_tls", PEERS, 0.60),
 )
 
 
@@ -74,11 +87,11 @@ def grade(mark: Mark, ratio: float) -> str:
 
 def judge(results: Results, mark: Mark) -> Verdict:
     what = rate if mark.is_rate else cost
-    found = [
-        (ratio, other)
-        for other in mark.others
-        if (ratio := results.ratio(mark.row, OURS, other, what)) is not None
-    ]
+    found = []
+    for other in mark.others:
+        ratio = results.ratio(mark.row, mark.ours, other, what)
+        if ratio is not None:
+            found.append((ratio, other))
     if not found:
         return Verdict(mark, UNKNOWN, None, None)
     ratio, other = min(found) if mark.is_rate else max(found)

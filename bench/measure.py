@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from child import CERTIFICATE
 from loops import REFERENCE
-from rows import HTTP, MEMORY, OPERATIONS, TCP, UDP, UNIX, Row
+from rows import HTTP, MEMORY, OPERATIONS, TCP, TLS, UDP, UNIX, Row
 
 HERE = Path(__file__).resolve().parent
 START_SECONDS = 30  # for a server to print its port
@@ -34,6 +35,7 @@ REFERENCES: dict[str, tuple[str, ...]] = {
     TCP: ("echo",),
     UNIX: ("echo", "--unix"),
     UDP: ("udp_echo",),
+    TLS: ("tls_echo", *CERTIFICATE),
 }
 
 
@@ -72,9 +74,9 @@ SERVER_CORE, LOAD_CORE = pick_cores()
 
 @contextmanager
 def process(
-    command: Command, cores: set[int]
+    command: Command, cores: set[int], folder: Path | None = None
 ) -> Iterator[tuple["subprocess.Popen[str]", IO[str]]]:
-    """A process pinned to cores and what it writes to stderr.
+    """A process pinned to cores, in a folder, and what it writes to stderr.
 
     Killed at the end of the context, if it is still there.
     """
@@ -85,6 +87,7 @@ def process(
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
+            cwd=folder,
             preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
         try:
@@ -138,7 +141,8 @@ def server(bench: Bench, row: Row, loop: str) -> Iterator[tuple[str, int]]:
     else:
         script = HERE / "serve.py"
         command = [bench.python, script, loop, row.program, str(row.size)]
-    with process(command, {SERVER_CORE}) as (child, errors):
+    # It finds the certificate in its folder.
+    with process(command, {SERVER_CORE}, bench.programs) as (child, errors):
         yield read_line(child, errors, START_SECONDS).strip(), child.pid
         if child.poll() is not None:
             raise explain(f"ended with {child.returncode}", errors)
@@ -185,7 +189,8 @@ def run_wrk(bench: Bench, row: Row, address: str, pid: int) -> Figures:
     run_load(bench._replace(operations=row.connections), row, address, pid)
     seconds = max(1, round(bench.seconds))  # it takes whole ones
     command: Command = [bench.wrk, "-t1", f"-c{row.connections}"]
-    command += [f"-d{seconds}s", f"http://127.0.0.1:{address}/"]
+    scheme = "https" if row.transport == TLS else "http"
+    command += [f"-d{seconds}s", f"{scheme}://127.0.0.1:{address}/"]
     start = time.clock_gettime(cpu_clock(pid))
     output = run(command, {LOAD_CORE}, seconds)
     cpu = time.clock_gettime(cpu_clock(pid)) - start

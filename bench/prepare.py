@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import environments
+from child import CERTIFICATE
 from environments import BUILD, TOP, Environment
 
 HERE = Path(__file__).resolve().parent
@@ -18,6 +19,7 @@ PREFERRED = "3.13"  # the marks are for this one
 FRAMEWORKS = ("uvicorn>=0.36", "httptools>=0.6", "aiohttp>=3.9")
 PEERS = ("uvloop", "rloop", "aiofastnet")
 CFLAGS = ("-std=gnu11", "-O2", "-D_GNU_SOURCE", "-Wall", "-Wextra")
+LIBRARIES = ("-lssl", "-lcrypto")
 
 
 class BenchEnvironment(Environment):
@@ -86,6 +88,17 @@ def prepare_environment(has_becket: bool) -> Path:
     return environment.python
 
 
+def make_certificate(folder: Path) -> None:
+    """For the servers, signed by itself: nobody looks at it."""
+    certificate, key = (folder / name for name in CERTIFICATE)
+    if certificate.is_file() and key.is_file():
+        return
+    command = ["openssl", "req", "-x509", "-nodes", "-days", "3650"]
+    command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    command += ["-subj", "/CN=localhost", "-keyout", key, "-out", certificate]
+    environments.run(*command)
+
+
 def list_programs() -> Iterator[tuple[str, list[Path]]]:
     """The C programs, each with its sources."""
     yield "load", sorted((HERE / "load").glob("*.c"))
@@ -103,7 +116,7 @@ def compile_programs(folder: Path = BUILD / "bench") -> Path:
         program = folder / name
         if program.is_file() and program.stat().st_mtime > newest:
             continue
-        environments.run("cc", *CFLAGS, "-o", program, *files)
+        environments.run("cc", *CFLAGS, "-o", program, *files, *LIBRARIES)
     return folder
 
 

@@ -6,13 +6,15 @@ from typing import NamedTuple
 KB = 1024
 
 NETWORK = "network"
+TLS_ECHO = "tls"
 HTTP = "http"
 OPERATIONS = "operations"
 MEMORY = "memory"
-GROUPS = (NETWORK, HTTP, OPERATIONS, MEMORY)
+GROUPS = (NETWORK, TLS_ECHO, HTTP, OPERATIONS, MEMORY)
 
 
-TCP, UDP, UNIX = "tcp", "udp", "unix"  # as the load generator calls them
+# The transports, as the load generator calls them.
+TCP, TLS, UDP, UNIX = "tcp", "tls", "udp", "unix"
 
 
 class Row(NamedTuple):
@@ -44,6 +46,10 @@ def _udp(in_flight: int) -> Row:
     return Row(name, NETWORK, title, "udp", KB, in_flight, transport=UDP)
 
 
+def _tls(name: str, title: str, program: str, size: int) -> Row:
+    return Row(name, TLS_ECHO, title, program, size, transport=TLS)
+
+
 def _operation(name: str, title: str, has_threads: bool = False) -> Row:
     return Row(name, OPERATIONS, title, name, has_threads=has_threads)
 
@@ -65,7 +71,12 @@ ALL = (
     _unix("unix_64k", 64 * KB),
     _udp(16),
     _udp(64),
+    _tls("tls_1k", "TLS protocol echo, 1 KB", "tls_protocol", KB),
+    _tls("tls_16k", "TLS protocol echo, 16 KB", "tls_protocol", 16 * KB),
+    _tls("tls_64k", "TLS protocol echo, 64 KB", "tls_protocol", 64 * KB),
+    _tls("tls_stream_1k", "TLS streams echo, 1 KB", "tls_stream", KB),
     Row("uvicorn", HTTP, "uvicorn, httptools", "uvicorn"),
+    Row("uvicorn_tls", HTTP, "uvicorn, HTTPS", "uvicorn_tls", transport=TLS),
     Row("aiohttp", HTTP, "aiohttp's server", "aiohttp"),
     _operation("call_soon", "call_soon, self-rescheduling"),
     _operation("call_soon_batch", "call_soon, batch"),
@@ -83,6 +94,7 @@ ALL = (
     _operation("connect_accept", "connect + accept"),
     Row("idle_protocol", MEMORY, "Protocol, TCP", "protocol"),
     Row("idle_stream", MEMORY, "streams, TCP", "stream"),
+    Row("idle_tls", MEMORY, "Protocol, TLS", "tls_protocol", transport=TLS),
 )
 
 

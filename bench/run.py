@@ -23,7 +23,7 @@ import prepare
 import rows
 import tables
 from environments import CommandError
-from loops import LOOPS, REFERENCE
+from loops import FALLBACK, LOOPS, OURS, REFERENCE
 from measure import Bench, MeasureError
 from results import Results
 
@@ -62,17 +62,24 @@ def choose_loops(names: list[str]) -> list[str]:
     return [REFERENCE, *(n for n in LOOPS if not names or n in names)]
 
 
-def prepare_bench(options: argparse.Namespace, loops: list[str]) -> Bench:
+def prepare_bench(
+    options: argparse.Namespace, chosen: list[rows.Row], loops: list[str]
+) -> Bench:
     python = options.python
     if python is None:
-        python = prepare.prepare_environment("becket" in loops)
+        python = prepare.prepare_environment(
+            OURS in loops or FALLBACK in loops
+        )
     wrk = None if options.http_load == "own" else prepare.find_wrk()
     if options.http_load == "wrk" and wrk is None:
         raise ValueError("there is no wrk on this machine")
-    programs = [options.programs] if options.programs else []
+    folder = [options.programs] if options.programs else []
+    programs = prepare.compile_programs(*folder)
+    if any(row.transport == rows.TLS for row in chosen):
+        prepare.make_certificate(programs)
     return Bench(
         python=python,
-        programs=prepare.compile_programs(*programs),
+        programs=programs,
         wrk=wrk,
         seconds=options.seconds,
         warm_up=0.2 if options.count == 0 else 0,
@@ -104,7 +111,9 @@ def show_progress(text: str) -> None:
 
 
 def runs_on(row: rows.Row, loop: str) -> bool:
-    return loop != REFERENCE or row.group == rows.NETWORK
+    if loop == REFERENCE:
+        return row.group in tables.AGAINST_C
+    return row.group in LOOPS[loop].groups
 
 
 def run_row(results: Results, bench: Bench, row: rows.Row, turn: int) -> None:
@@ -194,7 +203,7 @@ def main() -> int:
     try:
         chosen = rows.choose(options.rows)
         loops = choose_loops(options.loops)
-        bench = prepare_bench(options, loops)
+        bench = prepare_bench(options, chosen, loops)
     except (ValueError, CommandError) as error:
         sys.exit(f"bench: {error}")
     versions, missing = probe_loops(bench, loops)
@@ -220,7 +229,7 @@ def main() -> int:
             ],
         }
         write_json(options.json, content)
-    return 1 if any(loop == marks.OURS for _, loop in results.errors) else 0
+    return 1 if any(loop == OURS for _, loop in results.errors) else 0
 
 
 if __name__ == "__main__":

@@ -8,11 +8,13 @@ serves until it is killed.
 import asyncio
 import importlib
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 import child
+from child import CERTIFICATE
 from loops import LOOPS
 
 READ_BYTES = 65536  # of a stream or a socket, at most
@@ -95,6 +97,15 @@ async def echo_sock(sock: socket.socket) -> None:
         sock.close()
 
 
+def server_context() -> ssl.SSLContext:
+    """Version and cipher are those that OpenSSL chooses by itself, and the
+    load generator refuses any other.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*CERTIFICATE)
+    return context
+
+
 def listen() -> tuple[socket.socket, str]:
     """A listener and its port: some loops take the fd out of the socket."""
     # The protocol is named, or asyncio would not set TCP_NODELAY.
@@ -124,6 +135,16 @@ async def start_protocol(size: int) -> str:
     return port
 
 
+async def start_tls_protocol(size: int) -> str:
+    listener, port = listen()
+    loop = asyncio.get_running_loop()
+    context = server_context()
+    background.append(
+        await loop.create_server(Echo, sock=listener, ssl=context)
+    )
+    return port
+
+
 async def start_buffered(size: int) -> str:
     def make() -> BufferedEcho:
         return BufferedEcho(size)
@@ -137,6 +158,15 @@ async def start_buffered(size: int) -> str:
 async def start_stream(size: int) -> str:
     listener, port = listen()
     background.append(await asyncio.start_server(echo_stream, sock=listener))
+    return port
+
+
+async def start_tls_stream(size: int) -> str:
+    listener, port = listen()
+    context = server_context()
+    background.append(
+        await asyncio.start_server(echo_stream, sock=listener, ssl=context)
+    )
     return port
 
 
@@ -193,7 +223,10 @@ SERVERS: dict[str, StartServer] = {
     "sock": start_sock,
     "unix": start_unix,
     "udp": start_udp,
+    "tls_protocol": start_tls_protocol,
+    "tls_stream": start_tls_stream,
     "uvicorn": start_web("uvicorn"),
+    "uvicorn_tls": start_web("uvicorn_tls"),
     "aiohttp": start_web("aiohttp"),
 }
 

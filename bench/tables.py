@@ -4,14 +4,16 @@
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from loops import LOOPS, REFERENCE
-from marks import OURS, PEERS, TIED, UNKNOWN, Verdict
+from loops import LOOPS, OURS, REFERENCE
+from marks import PEERS, TIED, UNKNOWN, Verdict
 from results import Field, Results, cost, rate
-from rows import HTTP, MEMORY, NETWORK, OPERATIONS, Row
+from rows import HTTP, MEMORY, NETWORK, OPERATIONS, TLS_ECHO, Row
 
 NAME_COLUMNS = 36
 COLUMNS = 11
 NONE = "-"
+AGAINST_C = (NETWORK, TLS_ECHO)  # the groups with a program in C
+NAMED = (*AGAINST_C, HTTP)  # those whose rows go by their short name
 
 Cell = Callable[[Results, Row, str], str]
 
@@ -58,6 +60,11 @@ TABLES = (
         "Network: server CPU per message, as a multiple of C's",
         network_cell,
     ),
+    Table(
+        TLS_ECHO,
+        "TLS: server CPU per message, as a multiple of C's",
+        network_cell,
+    ),
     Table(HTTP, "HTTP: thousand requests per second", http_cell, rate),
     Table(HTTP, "HTTP: server CPU per request, us", cpu_cell),
     Table(OPERATIONS, "Operations: thousand per second", operation_cell),
@@ -82,15 +89,19 @@ def table_lines(results: Results, table: Table) -> Iterator[str]:
     rows = [row for row in results.rows if row.group == table.group]
     if not rows:
         return
-    loops = [name for name in LOOPS if name in results.loops]
-    if table.group == NETWORK:
+    loops = [
+        name
+        for name, kind in LOOPS.items()
+        if name in results.loops and table.group in kind.groups
+    ]
+    if table.group in AGAINST_C:
         loops.insert(0, REFERENCE)
     yield ""
     yield table.title
     header = "".join(f"{name:>{COLUMNS}}" for name in loops)
     yield f"{'':{NAME_COLUMNS}}{header}   becket to the best peer"
     for row in rows:
-        name = row.name if table.group in (NETWORK, HTTP) else row.title
+        name = row.name if table.group in NAMED else row.title
         cells = [table.cell(results, row, loop) for loop in loops]
         line = "".join(f"{text:>{COLUMNS}}" for text in cells)
         last = last_cell(results, row, table.what)

@@ -8,6 +8,8 @@ from typing import Any
 import aiohttp.web
 import uvicorn
 
+from child import CERTIFICATE
+
 GREETING = b"Hello, world!"
 HEADERS = [
     (b"content-type", b"text/plain"),
@@ -22,7 +24,7 @@ async def say_hello(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": GREETING})
 
 
-async def start_uvicorn(listener: socket.socket) -> object:
+def serve_uvicorn(listener: socket.socket, **options: Any) -> object:
     config = uvicorn.Config(
         say_hello,
         http="httptools",
@@ -31,9 +33,19 @@ async def start_uvicorn(listener: socket.socket) -> object:
         interface="asgi3",
         log_level="warning",
         access_log=False,
+        **options,
     )
     server = uvicorn.Server(config)
     return asyncio.ensure_future(server.serve(sockets=[listener]))
+
+
+async def start_uvicorn(listener: socket.socket) -> object:
+    return serve_uvicorn(listener)
+
+
+async def start_uvicorn_tls(listener: socket.socket) -> object:
+    certificate, key = CERTIFICATE
+    return serve_uvicorn(listener, ssl_certfile=certificate, ssl_keyfile=key)
 
 
 async def handle(request: aiohttp.web.Request) -> aiohttp.web.Response:

@@ -23,14 +23,21 @@ static char scratch[MESSAGE_BYTES_MAX];
 int
 client_open(struct client *c, const struct exchange *x, size_t i)
 {
+    int r;
+
     *c = (struct client){.fd = -1};
     c->request = x->request + (x->is_http ? 0 : i);
-    return peer_connect(&x->peer, &c->fd);
+    r = peer_connect(&x->peer, &c->fd);
+    if (r == 0 && x->peer.transport == TLS) {
+        r = tls_open(&c->tls, c->fd);
+    }
+    return r;
 }
 
 void
 client_close(struct client *c)
 {
+    tls_close(&c->tls);
     if (c->fd >= 0) {
         (void)close(c->fd);
         c->fd = -1;
@@ -52,6 +59,18 @@ send_all(int fd, const char *data, size_t len)
     return 0;
 }
 
+ssize_t
+client_wait(struct client *c, char *data, size_t len)
+{
+    ssize_t n;
+
+    if (c->tls.ssl != NULL) {
+        return tls_receive(&c->tls, data, len);
+    }
+    n = recv(c->fd, data, len, 0);
+    return n < 0 ? -errno : n;
+}
+
 static int
 prove_echo(struct client *c, const struct exchange *x)
 {
@@ -62,10 +81,10 @@ prove_echo(struct client *c, const struct exchange *x)
         return -ENOMEM;
     }
     for (size_t have = 0; r == 0 && have < x->reply_len;) {
-        ssize_t n = recv(c->fd, reply + have, x->reply_len - have, 0);
+        ssize_t n = client_wait(c, reply + have, x->reply_len - have);
 
         if (n <= 0) {
-            r = n < 0 ? -errno : -ECONNRESET;
+            r = n < 0 ? (int)n : -ECONNRESET;
         }
         else {
             have += (size_t)n;
@@ -81,7 +100,9 @@ prove_echo(struct client *c, const struct exchange *x)
 int
 client_prove(struct client *c, struct exchange *x)
 {
-    int r = send_all(c->fd, c->request, x->request_len);
+    int r = c->tls.ssl != NULL
+                ? tls_send_all(&c->tls, c->request, x->request_len)
+                : send_all(c->fd, c->request, x->request_len);
 
     if (r < 0) {
         return r;
@@ -89,7 +110,7 @@ client_prove(struct client *c, struct exchange *x)
     if (!x->is_http) {
         return prove_echo(c, x);
     }
-    return http_receive(c->fd, &x->reply_len);
+    return http_receive(c, &x->reply_len);
 }
 
 int
@@ -97,23 +118,32 @@ client_send(struct client *c)
 {
     ssize_t n;
 
-    if (c->unsent == 0) {
+    if (c->unsent_len == 0) {
         return 0;
     }
-    n = send(c->fd, c->request, c->unsent, MSG_NOSIGNAL | MSG_DONTWAIT);
+    n = send(c->fd, c->unsent, c->unsent_len, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n < 0) {
         return errno == EAGAIN ? 0 : -errno;
     }
-    c->request += n;
-    c->unsent -= (size_t)n;
+    c->unsent += n;
+    c->unsent_len -= (size_t)n;
     return 0;
 }
 
 int
 client_begin(struct client *c, const struct exchange *x)
 {
-    c->unsent = x->request_len;
     c->missing = x->reply_len;
+    c->unsent = c->request;
+    c->unsent_len = x->request_len;
+    if (c->tls.ssl != NULL) {
+        int r = tls_encrypt(&c->tls, c->request, x->request_len, &c->unsent,
+                            &c->unsent_len);
+
+        if (r < 0) {
+            return r;
+        }
+    }
     return client_send(c);
 }
 
@@ -129,6 +159,28 @@ receive_http(struct client *c, const struct exchange *x)
         return -1;
     }
     return n;
+}
+
+/* Plain bytes, up to the end of the reply or of what is here. */
+static ssize_t
+receive_tls(struct client *c)
+{
+    size_t plain = 0;
+
+    while (plain < c->missing) {
+        ssize_t n = recv(c->fd, scratch, sizeof(scratch), MSG_DONTWAIT);
+
+        if (n <= 0) {
+            return plain > 0 && n < 0 && errno == EAGAIN ? (ssize_t)plain : n;
+        }
+        n = tls_count(&c->tls, scratch, (size_t)n);
+        if (n < 0) {
+            errno = (int)-n;
+            return -1;
+        }
+        plain += (size_t)n;
+    }
+    return (ssize_t)plain;
 }
 
 static ssize_t
@@ -150,7 +202,7 @@ receive(struct client *c, const struct exchange *x)
 int
 client_receive(struct client *c, const struct exchange *x)
 {
-    ssize_t n = receive(c, x);
+    ssize_t n = c->tls.ssl != NULL ? receive_tls(c) : receive(c, x);
 
     if (n < 0) {
         return errno == EAGAIN ? 0 : -errno;
@@ -159,12 +211,8 @@ client_receive(struct client *c, const struct exchange *x)
         return c->missing == 0 ? 0 : -ECONNRESET;
     }
     if ((size_t)n > c->missing) {
-        return -EBADMSG; /* a datagram has its own length */
+        return -EBADMSG; /* a datagram or a record has its own length */
     }
     c->missing -= (size_t)n;
-    if (c->missing > 0) {
-        return 0;
-    }
-    c->request -= x->request_len; /* client_send moved it on */
-    return 1;
+    return c->missing == 0;
 }

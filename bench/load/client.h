@@ -7,8 +7,10 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "peer.h"
+#include "tls.h"
 
 /* What all connections exchange. */
 struct exchange {
@@ -21,14 +23,16 @@ struct exchange {
 };
 
 struct client {
-    int fd;              /* owned; -1: not open */
+    int fd; /* owned; -1: not open */
+    struct tls tls;
     const char *request; /* borrowed: where this one's request starts */
-    size_t unsent;       /* bytes of the request that are not out yet */
+    const char *unsent;  /* borrowed: what of it is not out yet, encrypted */
+    size_t unsent_len;   /* bytes of that */
     size_t missing;      /* bytes of the reply that are not here yet */
 };
 
-/* Connect to the server. Connection i of an echo sends the request from its
- * byte i on, so that no two of them send the same.
+/* Connect to the server, and shake hands. Connection i of an echo sends the
+ * request from its byte i on, so that no two of them send the same.
  */
 int client_open(struct client *c, const struct exchange *x, size_t i);
 
@@ -39,13 +43,20 @@ void client_close(struct client *c);
  */
 int client_prove(struct client *c, struct exchange *x);
 
+/* Wait for at most as many bytes of a reply to client_prove: a count, 0 at the
+ * end, or a negative errno.
+ */
+ssize_t client_wait(struct client *c, char *data, size_t len);
+
 /* Begin the next request: as much as the kernel takes now. */
 int client_begin(struct client *c, const struct exchange *x);
 
 /* Go on with a request that client_begin or this left unfinished. */
 int client_send(struct client *c);
 
-/* Take what is here of the reply. 1: it is complete. 0: more is to come. */
+/* Take what is here of the reply; over TLS nobody looks into it. 1: it is
+ * complete. 0: more is to come.
+ */
 int client_receive(struct client *c, const struct exchange *x);
 
 #endif

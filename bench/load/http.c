@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/socket.h>
 
 #define REPLY_BYTES_MAX 65536 /* ours is a greeting */
 
@@ -36,18 +35,18 @@ find_length(const char *text, size_t *ret_len)
 }
 
 int
-http_receive(int fd, size_t *ret_len)
+http_receive(struct client *c, size_t *ret_len)
 {
     char reply[REPLY_BYTES_MAX + 1];
     size_t have = 0;
 
     for (;;) {
-        ssize_t n = recv(fd, reply + have, REPLY_BYTES_MAX - have, 0);
+        ssize_t n = client_wait(c, reply + have, REPLY_BYTES_MAX - have);
         size_t len;
         int r;
 
         if (n <= 0) {
-            return n < 0 ? -errno : -ECONNRESET;
+            return n < 0 ? (int)n : -ECONNRESET;
         }
         have += (size_t)n;
         reply[have] = '\0';

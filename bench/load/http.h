@@ -5,11 +5,13 @@
 
 #include <stddef.h>
 
+#include "client.h"
+
 extern const char http_request[];
 
-/* Wait for a whole reply on a blocking socket and find its length, headers
+/* Wait for a whole reply and find its length, headers
  * included. -EBADMSG: not a 200 with a Content-Length, or too large.
  */
-int http_receive(int fd, size_t *ret_len);
+int http_receive(struct client *c, size_t *ret_len);
 
 #endif

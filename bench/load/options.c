@@ -13,10 +13,12 @@ static const char usage[] =
     "            [--warm-up SECONDS] [--seconds SECONDS | --operations N]\n"
     "            [--http]\n"
     "       load TRANSPORT --size BYTES --idle\n"
-    "where TRANSPORT is --tcp PORT, --udp PORT or --unix ABSTRACT_NAME\n";
+    "where TRANSPORT is --tcp PORT, --tls PORT, --udp PORT\n"
+    "or --unix ABSTRACT_NAME\n";
 
 static const struct option names[] = {
     {"tcp", required_argument, NULL, 'T'},
+    {"tls", required_argument, NULL, 'S'},
     {"udp", required_argument, NULL, 'U'},
     {"unix", required_argument, NULL, 'X'},
     {"server", required_argument, NULL, 'v'},
@@ -65,6 +67,9 @@ set(struct options *o, int name, const char *text)
     switch (name) {
     case 'T':
         o->peer = internet(TCP, text);
+        break;
+    case 'S':
+        o->peer = internet(TLS, text);
         break;
     case 'U':
         o->peer = internet(UDP, text);

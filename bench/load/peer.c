@@ -58,7 +58,7 @@ set_options(int fd, enum transport transport)
 {
     int r = set_option(fd, SOL_SOCKET, SO_SNDBUF, SEND_BUFFER_BYTES);
 
-    if (r == 0 && transport == TCP) {
+    if (r == 0 && (transport == TCP || transport == TLS)) {
         r = set_tcp_options(fd);
     }
     return r == 0 ? set_patience(fd) : r;

@@ -7,6 +7,7 @@
 
 enum transport {
     TCP,
+    TLS, /* over TCP */
     UDP,
     UNIX,
 };
