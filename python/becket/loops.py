@@ -9,13 +9,12 @@ from becket import fork
 from becket.datagram import DatagramMixin
 from becket.debug import default_debug
 from becket.exceptions import ExceptionsMixin, logger
-from becket.pipes import PipesMixin
 from becket.running import RunningMixin
 from becket.sendfile import SendfileMixin
 from becket.stats import StatsMixin
+from becket.subprocesses import SubprocessesMixin
 from becket.tls import TlsMixin
 from becket.unix import UnixMixin
-from becket.unsupported import UnsupportedMixin
 
 _BACKENDS = ("auto", "epoll", "poll", "io_uring")
 _VARIABLE = "BECKET_BACKEND"
@@ -24,13 +23,12 @@ _VARIABLE = "BECKET_BACKEND"
 class SelectorEventLoop(
     UnixMixin,
     DatagramMixin,
-    PipesMixin,
+    SubprocessesMixin,
     SendfileMixin,
     RunningMixin,
     ExceptionsMixin,
     StatsMixin,
     TlsMixin,
-    UnsupportedMixin,
 ):
     """asyncio.SelectorEventLoop, written in C.
 

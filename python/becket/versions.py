@@ -87,6 +87,16 @@ SENDFILE_DRAINS_AFTER_WRITE: Final = _since((3, 13, 3), (3, 14, 0))
 # stands, and by the kernel set its position also when nothing was sent.
 SENDFILE_SEEKS_TO_ZERO: Final = _since((3, 13, 14), (3, 14, 6))
 
+# Process.wait() returns when the process has ended; before, it also waits for
+# the end of the pipes.
+WAIT_ENDS_AT_EXIT: Final = _since((3, 13, 15), (3, 14, 7))
+
+# How many turns after a process was reaped its transport learns of it, so that
+# what its pipes still hold may come first.
+TURNS_TO_EXIT: Final = (
+    2 if _RUNNING < (3, 12) else 0 if _since((3, 14, 7)) else 1
+)
+
 # What Server.wait_closed() waits for:
 # "close": returns at once when the server is closed, whoever is connected;
 # "clients": returns at once when nobody is connected, open server or not;

@@ -10,16 +10,8 @@ from support.loops import loop_class
 
 row = pytest.mark.row
 
-# Not in this stage; each raises NotImplementedError naming itself.
-LATER = {
-    "subprocess_exec",
-    "subprocess_shell",
-}
-
 METHODS = sorted(
-    name
-    for name in dir(asyncio.AbstractEventLoop)
-    if not name.startswith("_") and name not in LATER
+    name for name in dir(asyncio.AbstractEventLoop) if not name.startswith("_")
 )
 
 # The positional names of the abstract class, where the concrete one says
@@ -105,18 +97,6 @@ def test_documentation(backend, name):
     if backend == "oracle":
         pytest.skip("CPython documents its methods elsewhere")
     assert inspect.getdoc(getattr(loop_class(backend), name))
-
-
-@pytest.mark.becket_only("CPython has them")
-@pytest.mark.parametrize("name", sorted(LATER))
-def test_what_comes_later_says_so(loop, name):
-    method = getattr(loop, name)
-    arguments = {
-        "subprocess_exec": (asyncio.SubprocessProtocol, "true"),
-        "subprocess_shell": (asyncio.SubprocessProtocol, "true"),
-    }[name]
-    with pytest.raises(NotImplementedError, match=name):
-        loop.run_until_complete(method(*arguments))
 
 
 @row("P2D-001", "P2D-002", "P2D-003", "P2D-004")
