@@ -20,6 +20,9 @@ import environments
 from environments import BUILD, SANITIZE, TOP, Environment
 
 RESULTS = BUILD / "results"
+TESTS = "tests/python"
+SOFTWARE = "tests/python/software"
+WITHOUT_SOFTWARE = (TESTS, f"--ignore={SOFTWARE}")
 SID_VERSIONS = ("3.14", "3.15")
 CLOSING_LINE = re.compile(r"(\d+) passed, (\d+) failed(?:, (\d+) skipped)?")
 
@@ -121,7 +124,7 @@ def run_pytest(
     # Two at a time: most tests wait for sockets and clocks.
     command: list[str | Path] = [environment.python, "-m", "pytest", "-q"]
     command += ["-n", "2", f"--junitxml={report}"]
-    command += arguments or ("tests/python",)
+    command += arguments or WITHOUT_SOFTWARE
     exit_code, _ = stream(command, variables)
     return count_junit(report, exit_code)
 
@@ -145,8 +148,21 @@ def run_python(environment: Environment, is_full: bool) -> Result:
         environment,
         f"py{environment.version}",
         environment.variables(),
-        "tests/python",
+        *WITHOUT_SOFTWARE,
         *extent(is_full),
+    )
+
+
+def run_software(environment: Environment) -> Result:
+    """Real servers and clients; a file's tests share the server they start."""
+    with environments.build_lock():
+        environments.install_extension(environment)
+    return run_pytest(
+        environment,
+        f"software-py{environment.version}",
+        environment.variables(),
+        SOFTWARE,
+        "--dist=loadfile",
     )
 
 
@@ -233,6 +249,14 @@ def plan_core(machine: environments.Machine) -> list[Part]:
     ]
 
 
+def newest_with_software(machine: environments.Machine) -> Environment:
+    """Of the Pythons with every client: some have no wheels of them yet."""
+    for environment in reversed(machine.environments):
+        if any(environment.root.glob("lib/python*/site-packages/aioquic")):
+            return environment
+    return machine.environments[-1]
+
+
 def plan_pythons(machine: environments.Machine, is_full: bool) -> list[Part]:
     parts = []
     for environment in machine.environments:
@@ -247,7 +271,9 @@ def plan_pythons(machine: environments.Machine, is_full: bool) -> list[Part]:
         if is_full:
             sanitized = partial(run_sanitized, environment)
             parts.append(Part(f"{name}, ASan and UBSan", sanitized))
-    return parts
+    newest = newest_with_software(machine)
+    name = f"Python {newest.version}, real software"
+    return [*parts, Part(name, partial(run_software, newest))]
 
 
 def plan(
