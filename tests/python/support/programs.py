@@ -67,6 +67,11 @@ class Program:
             assert time.monotonic() < deadline, f"no {pattern!r}:\n{output}"
             time.sleep(0.005)
 
+    def type(self, text):
+        """Write to its standard input, which is a pipe (stdin=PIPE)."""
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
+
     def wait(self, wait=LIMIT):
         return self.process.wait(wait)
 
@@ -79,6 +84,9 @@ class Program:
         finally:
             self.process.kill()
             self.process.wait()
+            if self.process.stdin is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    self.process.stdin.close()
 
 
 @contextlib.contextmanager
