@@ -71,6 +71,7 @@ MARKS = (
     Mark("call_soon_batch", ("uvloop",), is_ahead=True),
     Mark("call_later_cancel", ("uvloop",), is_ahead=True),
     Mark("call_soon_threadsafe", ("uvloop",), is_ahead=True),
+    Mark("subprocess", ("asyncio",)),
     Mark("idle_protocol", ("uvloop",)),
     Mark("idle_stream", ("uvloop",)),
     Mark("idle_tls", PEERS, 0.60),

@@ -12,17 +12,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from child import CERTIFICATE
 from loops import REFERENCE
-from rows import HTTP, MEMORY, OPERATIONS, TCP, TLS, UDP, UNIX, Row
+from rows import HTTP, MB, MEMORY, OPERATIONS, TLS, Row
 
 HERE = Path(__file__).resolve().parent
 START_SECONDS = 30  # for a server to print its port
 ANSWER_SECONDS = 20  # for a measurement, besides its own time
+END_SECONDS = 1  # for a server that has failed to end
 ERROR_LINES = 3  # shown of what a failed process said last
 SETTLED_CONNECTIONS = 100  # after these, what is made once has been made
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -30,12 +31,13 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 Command = list[str | Path]
 
-# The programs that do the same in C, by transport.
+# What does the same in C, where it is not the echo over TCP.
 REFERENCES: dict[str, tuple[str, ...]] = {
-    TCP: ("echo",),
-    UNIX: ("echo", "--unix"),
-    UDP: ("udp_echo",),
-    TLS: ("tls_echo", *CERTIFICATE),
+    "unix": ("echo", "--unix"),
+    "udp": ("udp_echo",),
+    "tls_protocol": ("tls_echo", *CERTIFICATE),
+    "tls_stream": ("tls_echo", *CERTIFICATE),
+    "sendfile": ("file_server", str(MB)),
 }
 
 
@@ -132,20 +134,33 @@ def run_json(command: Command, cores: set[int], s: float) -> Any:
     return json.loads(run(command, cores, s))
 
 
+def check_running(
+    child: "subprocess.Popen[str]", errors: IO[str], patience: float
+) -> None:
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(patience)
+        raise explain(f"ended with {child.returncode}", errors)
+
+
 @contextmanager
 def server(bench: Bench, row: Row, loop: str) -> Iterator[tuple[str, int]]:
     """A server on its core; its address and process id."""
     if loop == REFERENCE:
-        program, *arguments = REFERENCES[row.transport]
+        program, *arguments = REFERENCES.get(row.program, ("echo",))
         command: Command = [bench.programs / program, *arguments]
     else:
         script = HERE / "serve.py"
         command = [bench.python, script, loop, row.program, str(row.size)]
     # It finds the certificate in its folder.
     with process(command, {SERVER_CORE}, bench.programs) as (child, errors):
-        yield read_line(child, errors, START_SECONDS).strip(), child.pid
-        if child.poll() is not None:
-            raise explain(f"ended with {child.returncode}", errors)
+        address = read_line(child, errors, START_SECONDS).strip()
+        try:
+            yield address, child.pid
+        except MeasureError:
+            # The server may have ended first: then it knows why.
+            check_running(child, errors, END_SECONDS)
+            raise
+        check_running(child, errors, 0)
 
 
 def load_command(bench: Bench, row: Row, address: str) -> Command:
@@ -155,6 +170,7 @@ def load_command(bench: Bench, row: Row, address: str) -> Command:
         f"--size={row.size}",
         f"--connections={row.connections}",
         f"--warm-up={bench.warm_up}",
+        *(["--file"] if row.is_file else []),
     ]
 
 

@@ -7,6 +7,7 @@ many times it was.
 """
 
 import asyncio
+import os
 import random
 import socket
 import threading
@@ -19,6 +20,7 @@ Prepare = Callable[[asyncio.AbstractEventLoop], Run]
 BATCH = 1000  # callbacks per turn where many are scheduled at once
 PENDING_TIMERS = 200_000
 TASKS = 100  # in one gather
+PROGRAM = "/bin/true"  # of a child process
 PATIENCE = 60  # seconds for a thread to end
 
 
@@ -282,6 +284,118 @@ def connect_accept(loop: asyncio.AbstractEventLoop) -> Run:
     return run_task(loop, work)
 
 
+class PipeReader(asyncio.Protocol):
+    """Calls a function with the number of bytes that came."""
+
+    def __init__(self, on_bytes: Callable[[int], None]) -> None:
+        self.on_bytes = on_bytes
+
+    def data_received(self, data: bytes) -> None:
+        self.on_bytes(len(data))
+
+
+class PipeWriter(asyncio.BaseProtocol):
+    """Knows when it is to pause, and calls a function when it may go on."""
+
+    def __init__(self, on_resume: Callable[[], None]) -> None:
+        self.on_resume = on_resume
+        self.is_paused = False
+
+    def pause_writing(self) -> None:
+        self.is_paused = True
+
+    def resume_writing(self) -> None:
+        self.is_paused = False
+        self.on_resume()
+
+
+def connect_pipe(
+    loop: asyncio.AbstractEventLoop,
+    on_bytes: Callable[[int], None],
+    on_resume: Callable[[], None] = nothing,
+) -> tuple[asyncio.WriteTransport, PipeWriter]:
+    """Both ends of a new pipe are on the loop."""
+    read_fd, write_fd = os.pipe()
+
+    async def connect() -> tuple[asyncio.WriteTransport, PipeWriter]:
+        await loop.connect_read_pipe(
+            lambda: PipeReader(on_bytes), open(read_fd, "rb", buffering=0)
+        )
+        return await loop.connect_write_pipe(
+            lambda: PipeWriter(on_resume), open(write_fd, "wb", buffering=0)
+        )
+
+    return loop.run_until_complete(connect())
+
+
+def pipe_1k(loop: asyncio.AbstractEventLoop) -> Run:
+    """There through one pipe, back through another. A message of less than
+    PIPE_BUF bytes comes whole.
+    """
+    message = bytes(1024)
+    left = 0
+
+    def answer(count: int) -> None:
+        back.write(message)
+
+    def go_on(count: int) -> None:
+        nonlocal left
+        left -= 1
+        if left > 0:
+            there.write(message)
+        else:
+            loop.stop()
+
+    there, _ = connect_pipe(loop, answer)
+    back, _ = connect_pipe(loop, go_on)
+
+    def run(count: int) -> int:
+        nonlocal left
+        left = count
+        run_forever(loop, lambda: there.write(message))
+        return count
+
+    return run
+
+
+def pipe_64k(loop: asyncio.AbstractEventLoop) -> Run:
+    """As much as the pipe takes: an operation is 64 KB that have arrived."""
+    message = bytes(65536)
+    unsent = missing = 0
+
+    def send() -> None:
+        nonlocal unsent
+        while unsent > 0 and not writer.is_paused:
+            unsent -= 1
+            transport.write(message)
+
+    def receive(count: int) -> None:
+        nonlocal missing
+        missing -= count
+        if missing == 0:
+            loop.stop()
+
+    transport, writer = connect_pipe(loop, receive, send)
+
+    def run(count: int) -> int:
+        nonlocal unsent, missing
+        unsent, missing = count, count * len(message)
+        run_forever(loop, send)
+        return count
+
+    return run
+
+
+def subprocess(loop: asyncio.AbstractEventLoop) -> Run:
+    async def work(count: int) -> int:
+        for _ in range(count):
+            process = await asyncio.create_subprocess_exec(PROGRAM)
+            assert await process.wait() == 0
+        return count
+
+    return run_task(loop, work)
+
+
 OPERATIONS: dict[str, Prepare] = {
     operation.__name__: operation
     for operation in (
@@ -299,5 +413,8 @@ OPERATIONS: dict[str, Prepare] = {
         executor,
         getaddrinfo,
         connect_accept,
+        pipe_1k,
+        pipe_64k,
+        subprocess,
     )
 }

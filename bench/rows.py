@@ -4,6 +4,7 @@
 from typing import NamedTuple
 
 KB = 1024
+MB = 1024 * KB
 
 NETWORK = "network"
 TLS_ECHO = "tls"
@@ -28,6 +29,7 @@ class Row(NamedTuple):
     connections: int = 32
     has_threads: bool = False  # it may use both cores, and time is the clock's
     transport: str = TCP
+    is_file: bool = False  # a message is a short request, and a file of size
 
 
 def _network(
@@ -71,6 +73,7 @@ ALL = (
     _unix("unix_64k", 64 * KB),
     _udp(16),
     _udp(64),
+    Row("sendfile", NETWORK, "sendfile, 1 MB", "sendfile", MB, is_file=True),
     _tls("tls_1k", "TLS protocol echo, 1 KB", "tls_protocol", KB),
     _tls("tls_16k", "TLS protocol echo, 16 KB", "tls_protocol", 16 * KB),
     _tls("tls_64k", "TLS protocol echo, 64 KB", "tls_protocol", 64 * KB),
@@ -92,6 +95,9 @@ ALL = (
     _operation("executor", "run_in_executor", True),
     _operation("getaddrinfo", "getaddrinfo of a literal", True),
     _operation("connect_accept", "connect + accept"),
+    _operation("pipe_1k", "pipes, 1 KB there and back"),
+    _operation("pipe_64k", "pipes, 64 KB one way, flow control"),
+    _operation("subprocess", "subprocess, spawn and wait"),
     Row("idle_protocol", MEMORY, "Protocol, TCP", "protocol"),
     Row("idle_stream", MEMORY, "streams, TCP", "stream"),
     Row("idle_tls", MEMORY, "Protocol, TLS", "tls_protocol", transport=TLS),

@@ -10,6 +10,7 @@ import importlib
 import socket
 import ssl
 import sys
+import tempfile
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
@@ -44,6 +45,30 @@ class DatagramEcho(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         self.transport.sendto(data, addr)
+
+
+class FileServer(asyncio.Protocol):
+    """Answers each receive with the whole file."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, path: str) -> None:
+        self.file = open(path, "rb")  # each connection has its own position
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        self.task = loop.create_task(self.send())
+        self.task.add_done_callback(lambda task: task.result())
+
+    async def send(self) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.sendfile(self.transport, self.file)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.file.close()
 
 
 class BufferedEcho(asyncio.BufferedProtocol):
@@ -204,6 +229,18 @@ async def start_udp(size: int) -> str:
     return str(transport.get_extra_info("sockname")[1])
 
 
+async def start_sendfile(size: int) -> str:
+    file = tempfile.TemporaryFile()  # its bytes as in load/main.c
+    file.write(bytes(i & 255 for i in range(size)))
+    file.flush()
+    path = f"/proc/self/fd/{file.fileno()}"
+    listener, port = listen()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: FileServer(path), sock=listener)
+    background.extend((file, server))
+    return port
+
+
 def start_web(name: str) -> StartServer:
     """The frameworks are imported when they are served."""
 
@@ -223,6 +260,7 @@ SERVERS: dict[str, StartServer] = {
     "sock": start_sock,
     "unix": start_unix,
     "udp": start_udp,
+    "sendfile": start_sendfile,
     "tls_protocol": start_tls_protocol,
     "tls_stream": start_tls_stream,
     "uvicorn": start_web("uvicorn"),

@@ -17,8 +17,9 @@ struct exchange {
     const char *request; /* borrowed: request_len bytes, and for an echo as
                             many more as there are connections */
     size_t request_len;
-    size_t reply_len; /* bytes of a reply; for HTTP those of the first */
-    struct peer peer; /* the server */
+    const char *reply; /* borrowed: what is expected; NULL: the request */
+    size_t reply_len;  /* bytes of a reply; for HTTP those of the first */
+    struct peer peer;  /* the server */
     bool is_http;
 };
 

@@ -34,6 +34,7 @@
 
 #define EVENTS_MAX      256
 #define REST_TRIES      100 /* of a millisecond: some servers have a timer */
+#define REQUEST_BYTES   1   /* asks for a file */
 #define SILENCE_SECONDS 10  /* a server that says nothing for as long is hung */
 
 struct load {
@@ -82,6 +83,19 @@ make_payload(size_t len)
     return payload;
 }
 
+/* As the servers have it: each byte is its place, modulo 256. */
+static char *
+make_file(size_t len)
+{
+    char *file = malloc(len);
+
+    check(file == NULL ? -ENOMEM : 0, "file");
+    for (size_t i = 0; i < len; i++) {
+        file[i] = (char)i;
+    }
+    return file;
+}
+
 static struct exchange
 make_exchange(const struct options *o)
 {
@@ -93,6 +107,15 @@ make_exchange(const struct options *o)
             .request_len = strlen(http_request),
             .peer = o->peer,
             .is_http = true,
+        };
+    }
+    if (o->is_file) {
+        return (struct exchange){
+            .request = make_payload(REQUEST_BYTES + shifts),
+            .request_len = REQUEST_BYTES,
+            .reply = make_file(o->size),
+            .reply_len = o->size,
+            .peer = o->peer,
         };
     }
     return (struct exchange){

@@ -11,7 +11,7 @@
 static const char usage[] =
     "usage: load TRANSPORT --server PID [--connections N] [--size BYTES]\n"
     "            [--warm-up SECONDS] [--seconds SECONDS | --operations N]\n"
-    "            [--http]\n"
+    "            [--http | --file]\n"
     "       load TRANSPORT --size BYTES --idle\n"
     "where TRANSPORT is --tcp PORT, --tls PORT, --udp PORT\n"
     "or --unix ABSTRACT_NAME\n";
@@ -28,6 +28,7 @@ static const struct option names[] = {
     {"seconds", required_argument, NULL, 't'},
     {"operations", required_argument, NULL, 'n'},
     {"http", no_argument, NULL, 'h'},
+    {"file", no_argument, NULL, 'f'},
     {"idle", no_argument, NULL, 'i'},
     {NULL, 0, NULL, 0},
 };
@@ -97,6 +98,9 @@ set(struct options *o, int name, const char *text)
         break;
     case 'h':
         o->is_http = true;
+        break;
+    case 'f':
+        o->is_file = true;
         break;
     case 'i':
         o->is_idle = true;

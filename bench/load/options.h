@@ -18,6 +18,7 @@ struct options {
     double seconds;  /* how long it lasts; unused with operations */
     long operations; /* how many it lasts; 0: see seconds */
     bool is_http;    /* GET requests instead of echoes */
+    bool is_file;    /* of that size, sent for a request of one byte */
     bool is_idle;    /* open connections as told on stdin */
 };
 
