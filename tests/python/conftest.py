@@ -7,7 +7,6 @@ loop, which proves each expectation on the reference itself.
 """
 
 import asyncio
-import contextlib
 import gc
 import inspect
 import os
@@ -18,6 +17,7 @@ import pytest
 
 from support.leaks import leaked_fds, open_fds
 from support.loops import BACKENDS, ORACLE, make_loop
+from support.tls import use_engine
 
 TEST_LIMIT = 30
 COROUTINE_LIMIT = 15
@@ -206,16 +206,7 @@ def loop(new_loop):
 @pytest.fixture(params=["openssl", "sslobject"])
 def engine(request, monkeypatch):
     """A test of TLS, once with each engine; CPython has only one."""
-    if request.config.getoption("--oracle"):
-        if request.param == "openssl":
-            pytest.skip("CPython has the SSLObject alone")
-        return request.param
-    monkeypatch.setenv("BECKET_TLS_ENGINE", request.param)
-    import becket
-
-    with contextlib.closing(becket.new_event_loop()) as loop:
-        if loop.tls_engine != request.param:
-            pytest.skip("this Python's OpenSSL cannot be called directly")
+    use_engine(request.config, monkeypatch, request.param)
     return request.param
 
 

@@ -5,9 +5,25 @@ import asyncio
 import contextlib
 import socket
 
+import pytest
+
 from support.certificates import NAME, client_context, server_context
 from support.net import LIMIT, spin, tcp_pair
 from support.protocols import Recorder
+
+
+def use_engine(config, monkeypatch, name):
+    """The test's loops speak TLS by this engine; CPython has only one."""
+    if config.getoption("--oracle"):
+        if name == "openssl":
+            pytest.skip("CPython has the SSLObject alone")
+        return
+    monkeypatch.setenv("BECKET_TLS_ENGINE", name)
+    import becket
+
+    with contextlib.closing(becket.new_event_loop()) as loop:
+        if loop.tls_engine != name:
+            pytest.skip("this Python's OpenSSL cannot be called directly")
 
 
 @contextlib.asynccontextmanager
