@@ -308,8 +308,9 @@ class _UnixWritePipeTransport(
         if self._buffer:
             return
         self._loop.remove_writer(self._fileno)
+        # It may write more, and close: then that leaves first.
         self._maybe_resume_protocol()  # type: ignore[attr-defined]
-        if self._closing:
+        if self._closing and not self._buffer:
             self._call_connection_lost(None)
 
     def _close(self, exc: BaseException | None) -> None:

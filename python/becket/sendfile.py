@@ -126,9 +126,7 @@ class SendfileMixin(SocketsMixin):
             raise ConnectionError("Connection is closed by peer")
         _check_arguments(theirs, file, offset, count)
 
-        # A descriptor of our own: it stays this connection's, and may be
-        # watched, whatever becomes of the transport meanwhile.
-        with theirs.dup() as sock:
+        with _own_copy(theirs) as sock:
 
             async def wait(sock: socket.socket) -> None:
                 if transport._sock is None:
@@ -306,6 +304,22 @@ def _move_to(file: IO[bytes], position: int) -> None:
     """Set the descriptor's position, unless the file has been closed."""
     with contextlib.suppress(ValueError):
         os.lseek(file.fileno(), position, os.SEEK_SET)
+
+
+def _own_copy(sock: Any) -> socket.socket:
+    """A descriptor of our own: it stays this connection's, and may be watched,
+    whatever becomes of the transport meanwhile.
+    """
+    try:
+        copy: socket.socket = sock.dup()
+    except OSError as exc:
+        if exc.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        # asyncio needs none: what it sends then is copied.
+        raise asyncio.SendfileNotAvailableError(
+            "no descriptor is free for os.sendfile()"
+        ) from exc
+    return copy
 
 
 def _regular_size(file: IO[bytes]) -> int:

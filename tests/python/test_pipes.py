@@ -100,6 +100,36 @@ async def test_writes_and_ends(loop):
     assert ours.closed
 
 
+class LastWords(Log):
+    """Says something long when it can write again, and closes."""
+
+    WORDS = bytes(range(256)) * 2048
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        self.transport = transport
+
+    def resume_writing(self):
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self.transport.write(self.WORDS)
+            self.transport.close()
+
+
+@row("P4G-015")
+@pytest.mark.oracle_skip("CPython drops what resume_writing() writes")
+async def test_what_resume_writing_writes_leaves_before_the_end(loop):
+    peer, ours = files()
+    transport, protocol = await loop.connect_write_pipe(LastWords, ours)
+    content = bytes(1 << 20)
+    transport.write(content)
+    assert protocol.paused
+    with peer:
+        received = await loop.run_in_executor(None, peer.readall)
+    assert received == content + LastWords.WORDS
+    assert await lost(protocol) is None
+
+
 @row("P4G-013")
 @pytest.mark.parametrize("waiting", [False, True])
 async def test_reader_goes_away(loop, waiting):

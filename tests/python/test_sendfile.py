@@ -4,12 +4,15 @@
 import asyncio
 import contextlib
 import io
+import os
+import resource
 import socket
 import ssl
 
 import pytest
 
 from support.certificates import NAME, client_context, server_context
+from support.leaks import open_fds
 from support.net import (
     LIMIT,
     connected,
@@ -71,6 +74,32 @@ async def sending(loop, file, pair=small_pair, factory=Recorder):
         await spin(10)
         assert not task.done()
         yield task, transport, protocol, peer
+
+
+@contextlib.contextmanager
+def no_free_descriptor():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as stack:
+        limit = (max(open_fds()) + 1, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+        stack.callback(
+            resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard)
+        )
+        with contextlib.suppress(OSError):
+            while True:
+                stack.callback(os.close, os.dup(0))
+        yield
+
+
+@row("P2A-017")
+async def test_no_descriptor_is_needed(loop, file):
+    async with connected(loop, Recorder) as (transport, _, peer):
+        reading = asyncio.create_task(peer_reads(peer, len(CONTENT)))
+        await spin()  # the executor has what it needs
+        with no_free_descriptor():
+            assert await loop.sendfile(transport, file) == len(CONTENT)
+        assert await reading == CONTENT
+        assert file.tell() == len(CONTENT)
 
 
 @row("P2A-017", "P2H-008", "P4E-036")
