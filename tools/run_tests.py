@@ -24,6 +24,8 @@ TESTS = "tests/python"
 SOFTWARE = "tests/python/software"
 WITHOUT_SOFTWARE = (TESTS, f"--ignore={SOFTWARE}")
 SID_VERSIONS = ("3.14", "3.15")
+SOAK_SECONDS = 20
+SOAK_SECONDS_FULL = 180
 CLOSING_LINE = re.compile(r"(\d+) passed, (\d+) failed(?:, (\d+) skipped)?")
 
 
@@ -214,6 +216,17 @@ def run_conformance(environment: Environment) -> Result:
     return count_closing_line(output, exit_code)
 
 
+def run_soak(environment: Environment, is_full: bool) -> Result:
+    """Mixed load on becket: seconds of it, or minutes."""
+    seconds = SOAK_SECONDS_FULL if is_full else SOAK_SECONDS
+    script = TOP / "tests" / "soak" / "soak.py"
+    command: list[str | Path] = [environment.python, script]
+    command += ["--seconds", str(seconds)]
+    command += ["--report", RESULTS / f"soak-{environment.version}.json"]
+    exit_code, output = stream(command, environment.variables())
+    return count_closing_line(output, exit_code)
+
+
 def run_on_sid(versions: list[str]) -> Result:
     """The parts of these Pythons, on a Debian sid of our own."""
     command = "python=$(tools/setup) && $python tools/run_tests.py --pythons"
@@ -268,6 +281,8 @@ def plan_pythons(machine: environments.Machine, is_full: bool) -> list[Part]:
         if is_full or environment is machine.environments[-1]:
             faulty = partial(run_faulty, environment, is_full)
             parts.append(Part(f"{name}, failing calls", faulty))
+            soak = partial(run_soak, environment, is_full)
+            parts.append(Part(f"{name}, soak", soak))
         if is_full:
             sanitized = partial(run_sanitized, environment)
             parts.append(Part(f"{name}, ASan and UBSan", sanitized))
