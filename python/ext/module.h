@@ -230,6 +230,7 @@ typedef struct bkpy_state {
     bkpy_class_guard writer_guard;
     bkpy_class_guard protocol_guard;
     bkpy_class_guard transport_guard;
+    bkpy_class_guard tls_transport_guard;
     /* Of asyncio's instances, also once their class is ours; of those that
      * were ours from the start. */
     bkpy_attrs_layout reader_layouts[2];

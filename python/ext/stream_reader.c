@@ -59,9 +59,8 @@ find_target(bkpy_state *state, PyObject *protocol, PyObject *method,
 }
 
 void
-bkpy_stream_reader_adopt(StreamTransportObject *self, PyObject *protocol)
+bkpy_reader_protocol_adopt(bkpy_state *state, PyObject *protocol)
 {
-    bkpy_state *state = self->state;
     bkpy_protocol_view view;
     bkpy_attrs attrs;
     PyObject *reader;
@@ -286,17 +285,10 @@ hand_over(StreamOpObject *op, PyObject *reader, const reader_parts *parts,
     return r < 0 ? -1 : 1;
 }
 
-/* What is fed: bytes, or only where they are. */
-typedef struct {
-    PyObject *bytes; /* borrowed, or NULL */
-    const void *data;
-    size_t len;
-} input;
-
 static int
-feed(StreamTransportObject *self, PyObject *reader, const input *in)
+feed(bkpy_state *state, StreamOpObject *reading, PyObject *reader,
+     const bkpy_reader_input *in)
 {
-    bkpy_state *state = self->state;
     StreamOpObject *op;
     reader_parts parts;
     PyObject *bytes;
@@ -304,7 +296,7 @@ feed(StreamTransportObject *self, PyObject *reader, const input *in)
     if (!look_at_parts(state, reader, &parts)) {
         return 0;
     }
-    op = bkpy_handover_find(self, reader, &parts.attrs, (Py_ssize_t)in->len);
+    op = bkpy_handover_find(reading, reader, &parts.attrs, (Py_ssize_t)in->len);
     if (op != NULL) {
         bytes = in->bytes != NULL
                     ? Py_NewRef(in->bytes)
@@ -325,35 +317,44 @@ find_data_target(StreamTransportObject *self, PyObject **ret_reader)
                        self->state->str_data_received, ret_reader);
 }
 
-static int
-feed_target(StreamTransportObject *self, const input *in)
+int
+bkpy_reader_protocol_feed(bkpy_state *state, PyObject *protocol,
+                          StreamOpObject *reading, const bkpy_reader_input *in)
 {
     PyObject *reader;
     int r;
 
-    if (!find_data_target(self, &reader)) {
+    if (!find_target(state, protocol, state->str_data_received, &reader)) {
         return 0;
     }
     if (reader == NULL) {
         return 1;
     }
-    r = feed(self, reader, in);
+    r = feed(state, reading, reader, in);
     Py_DECREF(reader);
     return r;
+}
+
+static int
+feed_target(StreamTransportObject *self, const bkpy_reader_input *in)
+{
+    return bkpy_reader_protocol_feed(self->state, self->protocol, self->reading,
+                                     in);
 }
 
 int
 bkpy_stream_reader_feed(StreamTransportObject *self, const void *data,
                         size_t len)
 {
-    return feed_target(self, &(input){NULL, data, len});
+    return feed_target(self, &(bkpy_reader_input){NULL, data, len});
 }
 
 int
 bkpy_stream_reader_feed_bytes(StreamTransportObject *self, PyObject *data)
 {
-    return feed_target(self, &(input){data, PyBytes_AS_STRING(data),
-                                      (size_t)PyBytes_GET_SIZE(data)});
+    return feed_target(self,
+                       &(bkpy_reader_input){data, PyBytes_AS_STRING(data),
+                                            (size_t)PyBytes_GET_SIZE(data)});
 }
 
 /* --- receiving into the buffer --- */

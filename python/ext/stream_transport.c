@@ -23,6 +23,7 @@
 #include "errors.h"
 #include "server.h"
 #include "socket.h"
+#include "streams.h"
 
 /* --- life cycle --- */
 
@@ -269,7 +270,7 @@ bkpy_stream_set_protocol(StreamTransportObject *self, PyObject *protocol)
     }
     Py_XSETREF(self->protocol, Py_NewRef(protocol));
     if (calls == &bkpy_stream_reader) {
-        bkpy_stream_reader_adopt(self, protocol);
+        bkpy_reader_protocol_adopt(state, protocol);
     }
     self->seeks_writer = calls == &bkpy_stream_reader;
     return 0;

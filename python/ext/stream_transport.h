@@ -218,10 +218,6 @@ void bkpy_stream_on_closed(bk_transport *transport, void *op);
 
 /* --- stream_reader.c --- */
 
-/* Give the reader of this protocol, an asyncio.StreamReaderProtocol, the class
- * of ours, if all of it is as usual. */
-void bkpy_stream_reader_adopt(StreamTransportObject *self, PyObject *protocol);
-
 /* Feed the protocol's reader without running Python. 1: done, 0: these are
  * not the originals, make the ordinary call; -1 with the exception that
  * data_received or eof_received would have raised. */

@@ -184,8 +184,7 @@ bkpy_stream_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
         return drop_write(self);
     }
     if (self->seeks_writer) {
-        self->seeks_writer = false;
-        bkpy_writer_adopt_caller(self);
+        bkpy_writer_adopt_caller(self->loop, op);
     }
     self->is_receiving = false;
     bkpy_stream_begin_call(self);

@@ -99,17 +99,20 @@ bool bkpy_reader_is_usual(bkpy_state *state);
 bool bkpy_writer_is_usual(bkpy_state *state);
 
 /* Whether the same holds for StreamReaderProtocol, and for the methods of our
- * transport. */
+ * transports: type is one of the two. */
 bool bkpy_protocol_is_usual(bkpy_state *state);
-bool bkpy_transport_is_usual(bkpy_state *state);
+bool bkpy_transport_is_usual(bkpy_state *state, PyTypeObject *type);
 
 /* Give an object of exactly asyncio's class the class of ours, if all of it is
  * as usual. No exception; true if it is of our class now. */
 bool bkpy_reader_adopt(bkpy_state *state, PyObject *reader);
 
-/* The same for the writer whose write() has just called this transport, if
- * it is one. */
-void bkpy_writer_adopt_caller(StreamTransportObject *transport);
+/* The same for the writer whose write() has just called this transport of
+ * ours, if it is one. */
+void bkpy_writer_adopt_caller(LoopObject *loop, PyObject *transport);
+
+/* Of a transport of ours, either kind: nobody who writes is looked at. */
+void bkpy_writer_is_found(const bkpy_state *state, PyObject *transport);
 
 /* --- the protocol (streams_protocol.c) --- */
 
@@ -199,9 +202,8 @@ typedef struct StreamOpObject {
     PyObject *arg;              /* owned; NULL when it was not given */
     PyObject *awaited;          /* owned while waiting: the waiter's iterator */
     PyObject *waiter;           /* borrowed from it while this is on offer */
-    /* Owned while on offer: whose `reading` this is. */
-    StreamTransportObject *transport;
-    PyObject *handed; /* owned: bytes that are the result, but for a wait */
+    PyObject *transport; /* owned while on offer: whose `reading` it is */
+    PyObject *handed;    /* owned: bytes that are the result, but for a wait */
     /* Owned: asyncio's coroutine, once it has taken over, and the future that
      * it waits for if it did so in the middle. */
     PyObject *inner;
@@ -236,10 +238,9 @@ void bkpy_handover_offer(StreamOpObject *op, PyObject *transport,
 void bkpy_handover_withdraw(StreamOpObject *op);
 
 /* The operation that so many bytes for this reader can be handed to, instead
- * of its buffer; borrowed, or NULL. */
-StreamOpObject *bkpy_handover_find(const StreamTransportObject *self,
-                                   PyObject *reader, const bkpy_attrs *attrs,
-                                   Py_ssize_t size);
+ * of its buffer: op, which is the transport's `reading`, or NULL. */
+StreamOpObject *bkpy_handover_find(StreamOpObject *op, PyObject *reader,
+                                   const bkpy_attrs *attrs, Py_ssize_t size);
 
 /* Move what was handed over, if anything, to the reader's buffer. 0, or -1
  * with an exception. */
@@ -254,6 +255,26 @@ int bkpy_handover_settle_reader(bkpy_state *state, PyObject *reader,
  * it settles first. base does all the rest; NULL: it is in the __dict__. */
 PyObject *bkpy_stream_attribute_new(bkpy_state *state, PyObject *name,
                                     PyObject *base);
+
+/* --- from a transport to the reader (stream_reader.c) --- */
+
+/* Give the reader of this protocol, an asyncio.StreamReaderProtocol, the class
+ * of ours, if all of it is as usual. */
+void bkpy_reader_protocol_adopt(bkpy_state *state, PyObject *protocol);
+
+/* What is fed: bytes, or only where they are. */
+typedef struct {
+    PyObject *bytes; /* borrowed, or NULL */
+    const void *data;
+    size_t len;
+} bkpy_reader_input;
+
+/* data_received() of this protocol without running Python, for a transport
+ * whose `reading` this is. 1: done, 0: these are not the originals, make the
+ * ordinary call; -1 with the exception that it would have raised. */
+int bkpy_reader_protocol_feed(bkpy_state *state, PyObject *protocol,
+                              StreamOpObject *reading,
+                              const bkpy_reader_input *in);
 
 /* --- attempts (streams_attempt.c) --- */
 

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "future.h"
+#include "tls.h"
 
 /* --- the buffer --- */
 
@@ -342,32 +343,62 @@ attempt_readline(StreamOpObject *op, bool is_first, PyObject **ret)
 
 /* --- the writer --- */
 
-/* The transport, if it is ours and open and has this method of ours. */
-static StreamTransportObject *
-as_open_transport(bkpy_state *state, PyObject *obj, PyObject *method)
-{
-    StreamTransportObject *transport;
+/* What the methods ask of a transport of ours, of either kind. */
+typedef struct {
+    bool is_tls;
+    bool is_alive;
+    bool takes_data;
+    PyObject *dict; /* borrowed, or NULL */
+} transport_view;
 
-    if (Py_TYPE(obj) != state->StreamTransportType ||
-        !bkpy_transport_is_usual(state)) {
-        return NULL;
+static bool
+view_transport(bkpy_state *state, PyObject *obj, transport_view *ret_view)
+{
+    if (Py_TYPE(obj) == state->StreamTransportType) {
+        StreamTransportObject *stream = StreamTransportObject_CAST(obj);
+
+        *ret_view = (transport_view){
+            .is_alive = bkpy_stream_is_alive(stream),
+            .takes_data = !stream->is_eof_asked,
+            .dict = stream->dict,
+        };
+        return true;
     }
-    transport = StreamTransportObject_CAST(obj);
-    if (!bkpy_stream_is_alive(transport) ||
-        (transport->dict != NULL &&
-         PyDict_Contains(transport->dict, method) != 0)) {
+    if (Py_TYPE(obj) == state->TlsTransportType) {
+        TlsTransportObject *tls = TlsTransportObject_CAST(obj);
+
+        *ret_view = (transport_view){
+            .is_tls = true,
+            .is_alive = bkpy_tls_transport_is_open(tls),
+            .takes_data = true,
+            .dict = tls->dict,
+        };
+        return true;
+    }
+    return false;
+}
+
+/* The transport is ours and open and has this method of ours. */
+static bool
+is_open_transport(bkpy_state *state, PyObject *obj, PyObject *method,
+                  transport_view *ret_view)
+{
+    if (!view_transport(state, obj, ret_view) || !ret_view->is_alive ||
+        !bkpy_transport_is_usual(state, Py_TYPE(obj)) ||
+        (ret_view->dict != NULL &&
+         PyDict_Contains(ret_view->dict, method) != 0)) {
         PyErr_Clear();
-        return NULL;
+        return false;
     }
-    return transport;
+    return true;
 }
 
 /* What asyncio's write() would hand to the transport, which raises of
  * anything else. */
 static bool
-is_writable(StreamTransportObject *transport, PyObject *data)
+is_writable(const transport_view *view, PyObject *data)
 {
-    return !transport->is_eof_asked &&
+    return view->takes_data &&
            (PyBytes_Check(data) || PyByteArray_Check(data) ||
             PyMemoryView_Check(data));
 }
@@ -375,19 +406,21 @@ is_writable(StreamTransportObject *transport, PyObject *data)
 static bkpy_stream_outcome
 call_write(bkpy_state *state, PyObject *self, PyObject *data, PyObject **ret)
 {
-    StreamTransportObject *transport;
+    transport_view view;
+    PyObject *transport;
     bkpy_attrs attrs;
 
     if (!bkpy_writer_look(state, self, &attrs)) {
         return BKPY_STREAM_UNUSUAL;
     }
-    transport = as_open_transport(state, attrs.of[BKPY_WRITER_TRANSPORT],
-                                  state->str_write);
-    if (transport == NULL || !is_writable(transport, data)) {
+    transport = attrs.of[BKPY_WRITER_TRANSPORT];
+    if (!is_open_transport(state, transport, state->str_write, &view) ||
+        !is_writable(&view, data)) {
         return BKPY_STREAM_UNUSUAL;
     }
     Py_INCREF(transport);
-    *ret = bkpy_stream_write((PyObject *)transport, &data, 1, NULL);
+    *ret = view.is_tls ? bkpy_tls_transport_write(transport, &data, 1, NULL)
+                       : bkpy_stream_write(transport, &data, 1, NULL);
     Py_DECREF(transport);
     return *ret == NULL ? BKPY_STREAM_FAILED : BKPY_STREAM_DONE;
 }
@@ -417,23 +450,26 @@ static bkpy_stream_outcome
 attempt_drain(StreamOpObject *op, bool Py_UNUSED(is_first), PyObject **ret)
 {
     bkpy_state *state = op->method->state;
-    StreamTransportObject *transport;
+    transport_view view;
+    PyObject *transport;
     PyObject *protocol;
     bkpy_attrs attrs;
-    int is_closing;
+    int is_closing = 0;
     bool is_open;
 
     if (!bkpy_writer_look(state, op->owner, &attrs) ||
         !has_no_exception(state, attrs.of[BKPY_WRITER_READER])) {
         return BKPY_STREAM_UNUSUAL;
     }
-    transport = as_open_transport(state, attrs.of[BKPY_WRITER_TRANSPORT],
-                                  state->str_is_closing);
-    if (transport == NULL) {
+    transport = attrs.of[BKPY_WRITER_TRANSPORT];
+    if (!is_open_transport(state, transport, state->str_is_closing, &view)) {
         return BKPY_STREAM_UNUSUAL;
     }
     protocol = Py_NewRef(attrs.of[BKPY_WRITER_PROTOCOL]);
-    is_closing = bkpy_stream_is_closing(transport);
+    if (!view.is_tls) {
+        is_closing =
+            bkpy_stream_is_closing(StreamTransportObject_CAST(transport));
+    }
     is_open = is_closing == 0 && lets_write(state, protocol);
     Py_DECREF(protocol);
     if (!is_open) {

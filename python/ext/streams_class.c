@@ -20,6 +20,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "tls.h"
+
 typedef unsigned bkpy_place; /* an offset in the state */
 
 #define PLACE(member) ((bkpy_place)offsetof(bkpy_state, member))
@@ -231,23 +233,20 @@ has_own_method(PyTypeObject *type, PyObject *name)
     return is_own;
 }
 
-static bool
-learn_transport(bkpy_state *state)
+bool
+bkpy_transport_is_usual(bkpy_state *state, PyTypeObject *type)
 {
-    PyTypeObject *type = state->StreamTransportType;
+    bkpy_class_guard *guard = type == state->StreamTransportType
+                                  ? &state->transport_guard
+                                  : &state->tls_transport_guard;
 
-    return learn(&state->transport_guard, type,
+    if (is_known(guard, type)) {
+        return guard->is_usual;
+    }
+    return learn(guard, type,
                  has_own_method(type, state->str_write) &&
                      has_own_method(type, state->str_is_closing) &&
                      type->tp_getattro == PyObject_GenericGetAttr);
-}
-
-bool
-bkpy_transport_is_usual(bkpy_state *state)
-{
-    return is_known(&state->transport_guard, state->StreamTransportType)
-               ? state->transport_guard.is_usual
-               : learn_transport(state);
 }
 
 /* --- looking at instances --- */
@@ -315,6 +314,13 @@ bkpy_reader_adopt(bkpy_state *state, PyObject *reader)
             set_class(state, reader, state->ReaderType));
 }
 
+static bool
+is_own_transport(const bkpy_state *state, PyObject *transport)
+{
+    return Py_TYPE(transport) == state->StreamTransportType ||
+           Py_TYPE(transport) == state->TlsTransportType;
+}
+
 bool
 bkpy_writer_look_at_new(bkpy_state *state, PyObject *writer,
                         bkpy_attrs *ret_attrs)
@@ -322,18 +328,27 @@ bkpy_writer_look_at_new(bkpy_state *state, PyObject *writer,
     return (PyObject *)Py_TYPE(writer) == state->StreamWriter &&
            bkpy_writer_is_usual(state) &&
            bkpy_attrs_look_at_writer(state, writer, ret_attrs) &&
-           Py_TYPE(ret_attrs->of[BKPY_WRITER_TRANSPORT]) ==
-               state->StreamTransportType;
+           is_own_transport(state, ret_attrs->of[BKPY_WRITER_TRANSPORT]);
+}
+
+void
+bkpy_writer_is_found(const bkpy_state *state, PyObject *transport)
+{
+    if (Py_TYPE(transport) == state->StreamTransportType) {
+        StreamTransportObject_CAST(transport)->seeks_writer = false;
+    }
+    else if (Py_TYPE(transport) == state->TlsTransportType) {
+        TlsTransportObject_CAST(transport)->seeks_writer = false;
+    }
 }
 
 static bool
-adopt_writer(StreamTransportObject *transport, PyObject *writer)
+adopt_writer(bkpy_state *state, PyObject *transport, PyObject *writer)
 {
-    bkpy_state *state = transport->state;
     bkpy_attrs attrs;
 
     return bkpy_writer_look_at_new(state, writer, &attrs) &&
-           attrs.of[BKPY_WRITER_TRANSPORT] == (PyObject *)transport &&
+           attrs.of[BKPY_WRITER_TRANSPORT] == transport &&
            set_class(state, writer, state->WriterType);
 }
 
@@ -364,17 +379,18 @@ find_calling_writer(bkpy_state *state)
 }
 
 void
-bkpy_writer_adopt_caller(StreamTransportObject *transport)
+bkpy_writer_adopt_caller(LoopObject *loop, PyObject *transport)
 {
-    bkpy_state *state = transport->state;
+    bkpy_state *state = loop->state;
     PyObject *writer;
 
-    if (state->WriterType == NULL || transport->loop->is_debug) {
+    bkpy_writer_is_found(state, transport);
+    if (state->WriterType == NULL || loop->is_debug) {
         return;
     }
     writer = find_calling_writer(state);
     if (writer != NULL) {
-        (void)adopt_writer(transport, writer);
+        (void)adopt_writer(state, transport, writer);
         Py_DECREF(writer);
     }
 }

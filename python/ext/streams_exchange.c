@@ -126,7 +126,7 @@ exchange_writer(bkpy_state *state, const bkpy_attrs *attrs)
     }
     PyErr_Clear();
     if (made != NULL) {
-        StreamTransportObject_CAST(transport)->seeks_writer = false;
+        bkpy_writer_is_found(state, transport);
     }
     return made;
 }

@@ -18,21 +18,36 @@
 
 #include "streams.h"
 
+#include "tls.h"
+
 /* --- offers --- */
+
+/* Where a transport of ours has the read that offers itself; NULL for another
+ * one. */
+static StreamOpObject **
+place_of(const bkpy_state *state, PyObject *transport)
+{
+    if (Py_TYPE(transport) == state->StreamTransportType) {
+        return &StreamTransportObject_CAST(transport)->reading;
+    }
+    if (Py_TYPE(transport) == state->TlsTransportType) {
+        return &TlsTransportObject_CAST(transport)->reading;
+    }
+    return NULL;
+}
 
 void
 bkpy_handover_offer(StreamOpObject *op, PyObject *transport, PyObject *waiter)
 {
-    StreamTransportObject *self;
+    StreamOpObject **place;
 
-    if (op->wants_max == 0 ||
-        Py_TYPE(transport) != op->method->state->StreamTransportType) {
+    if (op->wants_max == 0) {
         return;
     }
-    self = StreamTransportObject_CAST(transport);
-    if (self->reading == NULL) {
-        self->reading = op;
-        op->transport = (StreamTransportObject *)Py_NewRef(transport);
+    place = place_of(op->method->state, transport);
+    if (place != NULL && *place == NULL) {
+        *place = op;
+        op->transport = Py_NewRef(transport);
         op->waiter = waiter;
     }
 }
@@ -40,21 +55,20 @@ bkpy_handover_offer(StreamOpObject *op, PyObject *transport, PyObject *waiter)
 void
 bkpy_handover_withdraw(StreamOpObject *op)
 {
-    StreamTransportObject *transport = op->transport;
+    PyObject *transport = op->transport;
 
     if (transport != NULL) {
         op->transport = NULL;
         op->waiter = NULL;
-        transport->reading = NULL;
+        *place_of(op->method->state, transport) = NULL;
         Py_DECREF(transport);
     }
 }
 
 StreamOpObject *
-bkpy_handover_find(const StreamTransportObject *self, PyObject *reader,
+bkpy_handover_find(StreamOpObject *op, PyObject *reader,
                    const bkpy_attrs *attrs, Py_ssize_t size)
 {
-    StreamOpObject *op = self->reading;
     PyObject *buffer = attrs->of[BKPY_READER_BUFFER];
 
     return op != NULL && op->handed == NULL && op->owner == reader &&
@@ -107,11 +121,9 @@ int
 bkpy_handover_settle_reader(bkpy_state *state, PyObject *reader,
                             PyObject *transport, const StreamOpObject *but)
 {
-    StreamOpObject *op = NULL;
+    StreamOpObject **place = place_of(state, transport);
+    StreamOpObject *op = place == NULL ? NULL : *place;
 
-    if (Py_TYPE(transport) == state->StreamTransportType) {
-        op = StreamTransportObject_CAST(transport)->reading;
-    }
     return op != NULL && op->owner == reader && op != but
                ? bkpy_handover_settle(op)
                : 0;

@@ -129,7 +129,7 @@ stream_op_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->owner);
     Py_VISIT(self->arg);
     Py_VISIT(self->awaited);
-    Py_VISIT((PyObject *)self->transport);
+    Py_VISIT(self->transport);
     Py_VISIT(self->inner);
     Py_VISIT(self->gate);
     return 0;

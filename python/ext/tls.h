@@ -5,6 +5,7 @@
  * tls_protocol.c  life cycle, the carrier's protocol
  * tls_ops.c       what the record pump asks for
  * tls_read.c      plain bytes to the user's protocol
+ * stream_reader.c the direct path into asyncio.StreamReader (streams.h)
  * tls_transport.c what the user's protocol gets as its transport
  * tls_info.c      attributes
  * tls_engine.c    the engine over an ssl.SSLObject's memory
@@ -78,7 +79,9 @@ typedef struct TlsTransportObject {
     bool is_tls_borrowed;   /* as long as tls has us for its app_transport */
     PyObject *dict;
     PyObject *weakrefs;
-    bool is_closed; /* close() or abort() was called, or it is lost */
+    struct StreamOpObject *reading; /* borrowed: a read that offers itself */
+    bool is_closed;    /* close() or abort() was called, or it is lost */
+    bool seeks_writer; /* whoever writes next may be an asyncio.StreamWriter */
 } TlsTransportObject;
 
 static inline TlsProtocolObject *
@@ -157,6 +160,13 @@ int bkpy_tls_fail(TlsProtocolObject *self, const char *message);
 int bkpy_tls_readable(bk_tls_pump *pump, void *op);
 
 /* --- tls_transport.c --- */
+
+/* write(): also what asyncio's StreamWriter comes to. */
+PyObject *bkpy_tls_transport_write(PyObject *op, PyObject *const *args,
+                                   Py_ssize_t nargs, PyObject *kwnames);
+
+/* The user may still write. */
+bool bkpy_tls_transport_is_open(const TlsTransportObject *self);
 
 TlsTransportObject *bkpy_tls_transport_new(TlsProtocolObject *tls);
 

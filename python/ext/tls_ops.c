@@ -19,6 +19,7 @@
 #include "errors.h"
 #include "log.h"
 #include "scope.h"
+#include "streams.h"
 
 /* --- exceptions --- */
 
@@ -394,6 +395,19 @@ call_app(TlsProtocolObject *self, PyObject *name, PyObject *arg)
     return result;
 }
 
+/* Nobody but us may hold a server's protocol by now, and its reader. */
+static void
+adopt_reader(TlsProtocolObject *self)
+{
+    PyObject *app = self->app;
+
+    if (self->is_reader && app != NULL && !self->loop->is_debug) {
+        Py_INCREF(app);
+        bkpy_reader_protocol_adopt(self->state, app);
+        Py_DECREF(app);
+    }
+}
+
 static int
 on_connected(bk_tls_pump *Py_UNUSED(pump), void *op)
 {
@@ -406,6 +420,7 @@ on_connected(bk_tls_pump *Py_UNUSED(pump), void *op)
     }
     if (self->app_state == BKPY_TLS_APP_INIT) {
         self->app_state = BKPY_TLS_APP_MADE;
+        adopt_reader(self);
         result = call_app(self, self->state->str_connection_made,
                           (PyObject *)self->app_transport);
         if (result == NULL) {

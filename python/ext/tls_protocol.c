@@ -248,6 +248,9 @@ bkpy_tls_set_app(TlsProtocolObject *self, PyObject *app)
     self->is_buffered = is_buffered;
     self->is_reader =
         (PyObject *)Py_TYPE(app) == self->state->StreamReaderProtocol;
+    if (self->app_transport != NULL) {
+        self->app_transport->seeks_writer = self->is_reader;
+    }
     Py_XSETREF(self->app, Py_NewRef(app));
     return 0;
 }

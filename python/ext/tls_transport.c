@@ -10,6 +10,7 @@
 #include "errors.h"
 #include "log.h"
 #include "stream_transport.h"
+#include "streams.h"
 #include "tls.h"
 #include "water_marks.h"
 
@@ -27,6 +28,7 @@ bkpy_tls_transport_new(TlsProtocolObject *tls)
     if (self != NULL) {
         self->state = tls->state;
         self->tls = TlsProtocolObject_CAST(Py_NewRef(tls));
+        self->seeks_writer = tls->is_reader;
     }
     return self;
 }
@@ -147,6 +149,13 @@ tls_of(PyObject *op)
     return tls == NULL || tls->sslobj == NULL ? NULL : tls;
 }
 
+bool
+bkpy_tls_transport_is_open(const TlsTransportObject *self)
+{
+    return self->tls != NULL && self->tls->sslobj != NULL && !self->is_closed &&
+           bkpy_tls_is_alive(self->tls);
+}
+
 /* Call the pump, in which any code may run and close() be called once more:
  * hold what it is part of. */
 #define CALL(tls, call) (Py_INCREF(tls), end_call(tls, (call)))
@@ -264,9 +273,9 @@ check_type(PyObject *data)
     return -1;
 }
 
-static PyObject *
-tls_transport_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
-                    PyObject *kwnames)
+PyObject *
+bkpy_tls_transport_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+                         PyObject *kwnames)
 {
     PyObject *data = one_argument("write", "data", args, nargs, kwnames);
     TlsProtocolObject *tls = tls_of(op);
@@ -281,6 +290,9 @@ tls_transport_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     }
     if (!takes_writes(tls)) {
         Py_RETURN_NONE;
+    }
+    if (TlsTransportObject_CAST(op)->seeks_writer) {
+        bkpy_writer_adopt_caller(tls->loop, op);
     }
     if (append(tls, data) < 0) {
         return fail_write(tls);
@@ -672,7 +684,7 @@ get_true(PyObject *Py_UNUSED(op), void *Py_UNUSED(closure))
     }
 
 static PyMethodDef tls_transport_methods[] = {
-    METHOD("write", tls_transport_write, ", data",
+    METHOD("write", bkpy_tls_transport_write, ", data",
            "Encrypt and send bytes; what cannot be sent now is kept."),
     METHOD("writelines", tls_transport_writelines, ", list_of_data",
            "The same for several pieces."),

@@ -10,7 +10,7 @@ import random
 
 import pytest
 
-from support.streams import play_twice
+from support.streams import play_twice, tls_reader
 
 EXCEPTIONS = (
     (ValueError, "from outside"),
@@ -81,6 +81,17 @@ async def check_random(seed, limit, looks):
         steps += [("turn",), ("turn",), ("start", "readline"), ("turn",)]
     plain, served = await play_twice(steps, limit, looks)
     assert served == plain, f"seed {seed}"
+
+
+@pytest.mark.usefixtures("engine")
+async def test_random_scenarios_over_tls(loop):
+    """Without pauses: TLS resumes reading one turn later."""
+    for seed in range(25):
+        rng = random.Random(seed)
+        steps = list(random_steps(rng, 60))
+        looks = rng.random() < 0.5
+        plain, served = await play_twice(steps, looks=looks, served=tls_reader)
+        assert served == plain, f"seed {seed}"
 
 
 @pytest.mark.parametrize("looks", [False, True])

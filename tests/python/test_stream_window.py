@@ -10,7 +10,7 @@ import contextlib
 
 import pytest
 
-from support.streams import play_twice
+from support.streams import loop_reader, play_twice, tls_reader
 
 DATA = b"0123456789"
 
@@ -27,8 +27,9 @@ def window(*read, data=DATA):
 
 
 async def check(steps, limit=1 << 16):
-    plain, served = await play_twice(steps, limit)
-    assert served == plain
+    for reader in loop_reader, tls_reader:
+        plain, served = await play_twice(steps, limit, served=reader)
+        assert served == plain
 
 
 AFTER = [("turn",), ("turn",), ("start", "read", 4), ("turn",), ("turn",)]
@@ -205,10 +206,11 @@ async def test_large_reads(loop):
     ):
         for _ in range(3):
             steps += [*window(*read, data=block), ("turn",), ("turn",)]
-    plain, served = await play_twice(steps)
-    assert [seen for seen in served if not isinstance(seen, dict)] == [
-        seen for seen in plain if not isinstance(seen, dict)
-    ]
+    for reader in loop_reader, tls_reader:
+        plain, served = await play_twice(steps, served=reader)
+        assert [seen for seen in served if not isinstance(seen, dict)] == [
+            seen for seen in plain if not isinstance(seen, dict)
+        ]
 
 
 async def test_dropped_meanwhile(loop):

@@ -9,11 +9,13 @@ import asyncio
 import contextlib
 import fcntl
 import socket
+import ssl
 import sys
 import termios
 import time
 import traceback
 
+from support.certificates import NAME, client_context, server_context
 from support.net import LIMIT, tcp_pair
 
 # Each async method of a reader, with arguments by which it reads b"four\n".
@@ -25,6 +27,8 @@ READ_METHODS = {
     "__anext__": (),
 }
 RECEIVE_MAX = 1 << 18  # as asyncio's and becket's transports
+RECORD_MAX = 1 << 14
+RECORD_OVERHEAD = 22  # TLS 1.3: header, type, tag
 
 
 CLOSE_WAIT = 8  # linux/tcp_states.h
@@ -123,6 +127,34 @@ async def loop_reader(limit):
 
 
 @contextlib.asynccontextmanager
+async def tls_reader(limit):
+    """The same over TLS."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=limit, loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    ours, theirs = tcp_pair()
+    server = server_context(ssl.TLSVersion.TLSv1_3)
+    server.num_tickets = 0  # nothing comes but what is fed
+    peer, (transport, _) = await asyncio.gather(
+        asyncio.to_thread(server.wrap_socket, theirs, server_side=True),
+        loop.create_connection(
+            lambda: protocol,
+            sock=ours,
+            ssl=client_context(),
+            server_hostname=NAME,
+        ),
+    )
+    try:
+        await asyncio.sleep(0)
+        yield TlsConnection(reader, transport, ours, peer)
+    finally:
+        peer.close()
+        transport.abort()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
 async def connected(limit=1 << 16):
     """The same with its writer, which has written before."""
     async with loop_reader(limit) as connection:
@@ -175,6 +207,18 @@ class Connection:
             "at_eof": reader.at_eof(),
             "reading": self.transport.is_reading(),
         }
+
+
+class TlsConnection(Connection):
+    def feed(self, data):
+        records = -(-len(data) // RECORD_MAX)
+        size = len(data) + records * RECORD_OVERHEAD
+        before = bytes_waiting(self._ours)
+        self._peer.sendall(data)
+        wait_until(lambda: bytes_waiting(self._ours) == before + size)
+
+    def feed_eof(self):
+        raise NotImplementedError("TLS has no half-closed connections")
 
 
 def frames_of(exc):
@@ -278,10 +322,10 @@ class Play:
         self.seen.append(action(self.connection))
 
 
-async def play_twice(steps, limit=1 << 16, looks=False):
+async def play_twice(steps, limit=1 << 16, looks=False, served=loop_reader):
     """What is seen with a plain reader, and with one of the loop's."""
     seen = []
-    for open_reader in plain_reader, loop_reader:
+    for open_reader in plain_reader, served:
         async with open_reader(limit) as connection:
             seen.append(await Play(connection, looks).run(steps))
     return seen
