@@ -114,7 +114,11 @@ bkpy_future_setup(PyObject *Py_UNUSED(module), bkpy_state *state)
     PyObject *args[2] = {NULL, make_stand_in()};
     PyObject *future = NULL;
 
-    if (args[1] != NULL) {
+    state->future_set_result =
+        PyObject_GetAttr((PyObject *)type, state->str_set_result);
+    state->future_done = PyObject_GetAttr((PyObject *)type, state->str_done);
+    if (args[1] != NULL && state->future_set_result != NULL &&
+        state->future_done != NULL) {
         future = PyObject_Vectorcall((PyObject *)type, args + 1,
                                      0 | PY_VECTORCALL_ARGUMENTS_OFFSET,
                                      state->names_loop);

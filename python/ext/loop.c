@@ -22,6 +22,7 @@
 #include <errno.h>
 
 #include "handle.h"
+#include "sock_op.h"
 
 /* asyncio's default of slow_callback_duration, in seconds. */
 #define SLOW_CALLBACK_DURATION 0.1
@@ -79,6 +80,7 @@ loop_new(PyTypeObject *tp, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kw))
     self->anchors.prev = &self->anchors;
     self->handle_type = (PyTypeObject *)Py_NewRef(state->HandleType);
     self->timer_handle_type = (PyTypeObject *)Py_NewRef(state->TimerHandleType);
+    self->sock_op_type = (PyTypeObject *)Py_NewRef(state->SockOpType);
     self->slow_callback_duration = SLOW_CALLBACK_DURATION;
     return (PyObject *)self;
 }
@@ -185,6 +187,7 @@ loop_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->task_factory);
     Py_VISIT(self->handle_type);
     Py_VISIT(self->timer_handle_type);
+    Py_VISIT(self->sock_op_type);
     for (bkpy_anchor *a = self->anchors.next; a != &self->anchors;
          a = a->next) {
         Py_VISIT(a->owner);
@@ -303,9 +306,12 @@ loop_dealloc(PyObject *op)
     bk_loop_free(self->core);
     bkpy_transports_free(self);
     bkpy_handle_free_cache(self);
+    bkpy_sock_op_free_cache(self);
+    PyMem_Free(self->sock_landing);
     Py_XDECREF(self->context_keyword);
     Py_XDECREF(self->handle_type);
     Py_XDECREF(self->timer_handle_type);
+    Py_XDECREF(self->sock_op_type);
     tp->tp_free(op);
     Py_DECREF(tp);
 }

@@ -35,9 +35,14 @@ typedef struct LoopObject {
      * points to them after the module may have gone. */
     PyTypeObject *handle_type;
     PyTypeObject *timer_handle_type;
-    void *free_handles; /* handle.c: cached memory, bounded */
+    PyTypeObject *sock_op_type; /* likewise of operations */
+    void *free_handles;         /* handle.c: cached memory, bounded */
+    void *free_sock_ops;        /* sock_op.c: likewise */
     unsigned free_handle_count;
-    PyObject *spare_bytes;     /* spare.c: owned, or NULL */
+    unsigned free_sock_op_count;
+    PyObject *spare_bytes; /* spare.c: owned, or NULL */
+    char *sock_landing;    /* sock_attempt.c: owned memory, or NULL */
+    bool is_sock_bulky;    /* the last sock_recv() got much */
     PyObject *context_keyword; /* loop_call.c: owned string, or NULL */
     unsigned type_version;   /* overridden holds for this version of the type */
     unsigned overridden;     /* BKPY_OWN_x that the class overrides */
@@ -128,6 +133,9 @@ PyObject *bkpy_loop_create_future(LoopObject *self);
  * get_debug() is ours as well. */
 bool bkpy_loop_makes_own_futures(LoopObject *self);
 
+/* future.done(): 1, 0, or -1 with an exception. */
+int bkpy_future_is_done(bkpy_state *state, PyObject *future);
+
 /* Wake a future: set_result(value), unless it is done already (cancelled).
  * -1 with an exception only for failures of the machinery. Likewise
  * set_exception. value/exception borrowed. */
@@ -148,15 +156,15 @@ PyObject *bkpy_context_call_method(LoopObject *self, PyObject *context,
                                    size_t nargsf);
 
 /* fd-level watching for sock_op.c: the fd's watch, shared with add_reader and
- * add_writer as in CPython. handle is a Handle whose callback runs whenever
- * the fd is ready in this direction (events: BK_READABLE or BK_WRITABLE); it
- * replaces and cancels the one before. 0 or -1 with an exception. */
+ * add_writer as in CPython. watcher is a Handle whose callback runs whenever
+ * the fd is ready in this direction (events: BK_READABLE or BK_WRITABLE), or a
+ * SockOp; it replaces and cancels the one before. 0 or -1 with an exception. */
 int bkpy_loop_watch_fd(LoopObject *self, int fd, unsigned events,
-                       PyObject *handle);
+                       PyObject *watcher);
 /* 1 removed, 0 there was none, -1 exception. Only removes when the direction's
- * handle is `handle` (NULL: any). */
+ * watcher is `watcher` (NULL: any). */
 int bkpy_loop_unwatch_fd(LoopObject *self, int fd, unsigned events,
-                         PyObject *handle);
+                         PyObject *watcher);
 
 /* RuntimeError 'File descriptor N is used by transport ...' when a transport
  * that is not closing has the fd. file is what the text shows as N. */

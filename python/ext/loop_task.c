@@ -67,11 +67,13 @@ loop_create_future(PyObject *self, PyObject *Py_UNUSED(ignored))
     return bkpy_loop_create_future(LoopObject_CAST(self));
 }
 
-/* future.done(): 1, 0, or -1 with an exception. */
-static int
-is_done(bkpy_state *state, PyObject *future)
+int
+bkpy_future_is_done(bkpy_state *state, PyObject *future)
 {
-    PyObject *done = PyObject_CallMethodNoArgs(future, state->str_done);
+    PyObject *done =
+        Py_TYPE(future) == state->FutureType
+            ? PyObject_Vectorcall(state->future_done, &future, 1, NULL)
+            : PyObject_CallMethodNoArgs(future, state->str_done);
     int r = done == NULL ? -1 : PyObject_IsTrue(done);
 
     Py_XDECREF(done);
@@ -82,7 +84,7 @@ static int
 settle(bkpy_state *state, PyObject *future, PyObject *method, PyObject *arg)
 {
     PyObject *result;
-    int r = is_done(state, future);
+    int r = bkpy_future_is_done(state, future);
 
     if (r != 0) {
         return r < 0 ? -1 : 0;

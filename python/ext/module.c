@@ -254,6 +254,7 @@ static const size_t members[] = {
     PLACE(begin_on_stand_in),
     PLACE(closed_transport),
     PLACE(future_set_result),
+    PLACE(future_done),
     PLACE(stop_iteration),
 };
 

@@ -224,7 +224,8 @@ typedef struct bkpy_state {
     PyObject *stream_reader_property; /* StreamReaderProtocol._stream_reader */
     PyObject *begin_on_stand_in;      /* becket._stand_in.begin */
     PyObject *closed_transport;       /* becket._stand_in.CLOSED_TRANSPORT */
-    PyObject *future_set_result;      /* _asyncio.Future.set_result */
+    PyObject *future_set_result;      /* _asyncio.Future.set_result, */
+    PyObject *future_done;            /* .done */
     PyObject *stop_iteration;         /* coroutine.c: to be used again */
     bkpy_class_guard reader_guard;
     bkpy_class_guard writer_guard;

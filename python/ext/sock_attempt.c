@@ -9,14 +9,28 @@
 
 #include "sock_op.h"
 
+#include <errno.h>
+
 #include "errors.h"
 #include "socket.h"
 
-/* A negative code as the exception that the socket's method would raise. */
+/* A receive of no more than this goes into the loop's landing, from where
+ * mostly little is copied: cheaper than allocating it all and trimming. */
+#define LANDING_BYTES ((Py_ssize_t)64 * 1024)
+
+/* What is received is much from the first on, and little again below the
+ * second: much is worth an object of its own. */
+#define BULKY_MIN   (32 * 1024)
+#define BULKY_UNTIL (8 * 1024)
+
+/* A negative code as the exception that the socket's method would raise; none
+ * for what means "wait". */
 static PyObject *
 raise_code(SockOpObject *self, int64_t code)
 {
-    return bkpy_error_set(self->state, (int)code);
+    return code == -EAGAIN || code == -EINTR
+               ? NULL
+               : bkpy_error_set(self->state, (int)code);
 }
 
 /* The fd for a direct call, or -1: call the method, which knows the right
@@ -36,6 +50,45 @@ recv_by_method(SockOpObject *self)
     return PyObject_CallMethod(self->sock, "recv", "O", self->arg);
 }
 
+static void
+learn_size(LoopObject *loop, int64_t n)
+{
+    if (n >= BULKY_MIN) {
+        loop->is_sock_bulky = true;
+    }
+    else if (n < BULKY_UNTIL) {
+        loop->is_sock_bulky = false;
+    }
+}
+
+/* Through the landing. */
+static PyObject *
+recv_small(SockOpObject *self, Py_ssize_t size)
+{
+    LoopObject *loop = self->loop;
+    int fd = direct_fd(self);
+    int64_t n;
+
+    if (fd < 0) {
+        return fd == -2 ? NULL : recv_by_method(self);
+    }
+    n = bk_socket_recv(fd, loop->sock_landing, (size_t)size);
+    if (n < 0) {
+        return raise_code(self, n);
+    }
+    learn_size(loop, n);
+    return PyBytes_FromStringAndSize(loop->sock_landing, (Py_ssize_t)n);
+}
+
+static bool
+has_landing(LoopObject *loop)
+{
+    if (loop->sock_landing == NULL) {
+        loop->sock_landing = PyMem_Malloc((size_t)LANDING_BYTES);
+    }
+    return loop->sock_landing != NULL;
+}
+
 static PyObject *
 recv_direct(SockOpObject *self, Py_ssize_t size)
 {
@@ -52,6 +105,7 @@ recv_direct(SockOpObject *self, Py_ssize_t size)
         Py_DECREF(data);
         return raise_code(self, n);
     }
+    learn_size(self->loop, n);
     if (n != size && _PyBytes_Resize(&data, (Py_ssize_t)n) < 0) {
         return NULL;
     }
@@ -69,6 +123,10 @@ attempt_recv(SockOpObject *self)
     if (is_plain && PyLong_CheckExact(self->arg)) {
         Py_ssize_t size = PyLong_AsSsize_t(self->arg);
 
+        if (size > 0 && size <= LANDING_BYTES &&
+            !self->loop->is_sock_bulky && has_landing(self->loop)) {
+            return recv_small(self, size);
+        }
         if (size > 0) {
             return recv_direct(self, size);
         }
@@ -174,7 +232,7 @@ send_by_method(SockOpObject *self, const Py_buffer *view)
     return n;
 }
 
-/* BlockingIOError until everything is sent. */
+/* NULL without an exception until everything is sent. */
 static PyObject *
 attempt_sendall(SockOpObject *self)
 {
@@ -202,11 +260,7 @@ attempt_sendall(SockOpObject *self)
         return NULL;
     }
     self->sent += n;
-    if (is_complete) {
-        Py_RETURN_NONE;
-    }
-    PyErr_SetNone(PyExc_BlockingIOError);
-    return NULL;
+    return is_complete ? Py_NewRef(Py_None) : NULL;
 }
 
 static PyObject *

@@ -13,15 +13,78 @@
  *   NEW --step--> DONE
  *   NEW --step--> WAITING --future done, step--> DONE
  *   WAITING --throw or close--> DONE (the fd is withdrawn)
+ *
+ * A handle is there for who can see one, or the context in which its callback
+ * runs. Mostly nobody can: then the fd's watch calls the operation itself.
+ *
+ * An operation's memory comes from and goes back to its loop's free list.
  */
 
 #include "sock_op.h"
 
 #include "args.h"
+#include "coroutine.h"
 #include "handle.h"
 #include "socket.h"
 
+/* As many wait at once, in a burst (8 KiB a loop). */
+#define FREE_OPS_MAX 64
+
 /* --- life cycle --- */
+
+/* What the memory of a freed operation is while it is cached. The header
+ * before it and the type in it must stay: PyObject_GC_Del() reads both. */
+struct free_op {
+    PyObject_HEAD
+    void *next;
+};
+
+static SockOpObject *
+op_alloc(LoopObject *loop)
+{
+    struct free_op *cached = loop->free_sock_ops;
+
+    if (cached == NULL) {
+        return PyObject_GC_New(SockOpObject, loop->sock_op_type);
+    }
+    loop->free_sock_ops = cached->next;
+    loop->free_sock_op_count--;
+    return SockOpObject_CAST(
+        PyObject_Init((PyObject *)cached, loop->sock_op_type));
+}
+
+/* loop: NULL if the operation has lost it. */
+static void
+op_free(LoopObject *loop, PyObject *op)
+{
+    struct free_op *cached = (struct free_op *)(void *)op;
+
+    /* What has been finalized would not be so again in its next life. */
+    if (!BKPY_HAS_FREE_LISTS || loop == NULL ||
+        loop->free_sock_op_count >= FREE_OPS_MAX ||
+        PyObject_GC_IsFinalized(op)) {
+        PyObject_GC_Del(op);
+        return;
+    }
+    cached->next = loop->free_sock_ops;
+    loop->free_sock_ops = cached;
+    loop->free_sock_op_count++;
+}
+
+void
+bkpy_sock_op_free_cache(LoopObject *loop)
+{
+    struct free_op *cached = loop->free_sock_ops;
+
+    loop->free_sock_ops = NULL;
+    loop->free_sock_op_count = 0;
+    while (cached != NULL) {
+        struct free_op *next = cached->next;
+
+        PyObject_GC_Del(cached);
+        cached = next;
+    }
+}
 
 static int
 sock_op_traverse(PyObject *op, visitproc visit, void *arg)
@@ -34,7 +97,10 @@ sock_op_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->arg);
     Py_VISIT(self->extra);
     Py_VISIT(self->future);
-    Py_VISIT(self->handle);
+    Py_VISIT(self->awaited);
+    if (self->watcher != op) {
+        Py_VISIT(self->watcher);
+    }
     return 0;
 }
 
@@ -43,27 +109,32 @@ static void
 op_unwatch(SockOpObject *self)
 {
     int fd = self->fd;
-    PyObject *handle = self->handle;
+    PyObject *watcher = self->watcher;
 
     self->fd = -1;
-    self->handle = NULL;
-    if (fd >= 0 && handle != NULL) {
+    self->watcher = NULL;
+    if (fd >= 0 && watcher != NULL) {
         PyObject *pending = PyErr_GetRaisedException();
 
-        if (bkpy_loop_unwatch_fd(self->loop, fd, self->kind->events, handle) <
+        if (bkpy_loop_unwatch_fd(self->loop, fd, self->kind->events, watcher) <
             0) {
             PyErr_WriteUnraisable((PyObject *)self);
         }
         PyErr_SetRaisedException(pending);
     }
-    Py_XDECREF(handle);
+    if (watcher != (PyObject *)self) {
+        Py_XDECREF(watcher);
+    }
 }
 
 static void
 op_finish(SockOpObject *self)
 {
     self->step = OP_DONE;
-    op_unwatch(self);
+    if (self->watcher != NULL) {
+        op_unwatch(self);
+    }
+    Py_CLEAR(self->awaited);
     Py_CLEAR(self->future);
     Py_CLEAR(self->sock);
     Py_CLEAR(self->arg);
@@ -101,27 +172,35 @@ sock_op_finalize(PyObject *op)
 static void
 sock_op_dealloc(PyObject *op)
 {
+    SockOpObject *self = SockOpObject_CAST(op);
     PyTypeObject *tp = Py_TYPE(op);
+    LoopObject *loop;
 
-    if (PyObject_CallFinalizerFromDealloc(op) < 0) {
+    if (self->step != OP_DONE && PyObject_CallFinalizerFromDealloc(op) < 0) {
         return;
     }
     PyObject_GC_UnTrack(op);
-    if (SockOpObject_CAST(op)->weakrefs != NULL) {
+    if (self->weakrefs != NULL) {
         PyObject_ClearWeakRefs(op);
     }
-    (void)sock_op_clear(op);
-    tp->tp_free(op);
+    if (self->step != OP_DONE) {
+        op_finish(self);
+    }
+    bkpy_coroutine_forget(self->state);
+    loop = self->loop;
+    op_free(loop, op);
+    Py_XDECREF(loop);
     Py_DECREF(tp);
 }
 
 /* --- steps --- */
 
+/* Is it a socket of the class that everybody uses? Nothing of the user's runs
+ * in its methods. */
 static bool
-must_wait(void)
+has_usual_socket(const SockOpObject *self)
 {
-    return PyErr_ExceptionMatches(PyExc_BlockingIOError) ||
-           PyErr_ExceptionMatches(PyExc_InterruptedError);
+    return Py_TYPE(self->sock) == self->state->SocketType;
 }
 
 static int
@@ -130,7 +209,7 @@ check_socket(SockOpObject *self)
     PyObject *timeout;
     int is_blocking;
 
-    if (self->state->SSLSocket != NULL) {
+    if (self->state->SSLSocket != NULL && !has_usual_socket(self)) {
         int is_ssl = PyObject_IsInstance(self->sock, self->state->SSLSocket);
 
         if (is_ssl > 0) {
@@ -183,19 +262,10 @@ op_settle(SockOpObject *self, PyObject *result)
 static int
 is_abandoned(SockOpObject *self)
 {
-    PyObject *done;
-    int is_done;
-
     if (self->step != OP_WAITING || self->future == NULL) {
         return 1;
     }
-    done = PyObject_CallMethodNoArgs(self->future, self->state->str_done);
-    if (done == NULL) {
-        return -1;
-    }
-    is_done = PyObject_IsTrue(done);
-    Py_DECREF(done);
-    return is_done;
+    return bkpy_future_is_done(self->state, self->future);
 }
 
 /* Attempts and steps may run Python code, which must not end the operation
@@ -210,40 +280,40 @@ check_not_running(const SockOpObject *self)
     return 0;
 }
 
+/* The result; NULL with an exception, or without: it would have to wait. */
 static PyObject *
 op_attempt(SockOpObject *self)
 {
-    PyObject *result;
+    PyObject *result = self->kind->attempt(self);
 
-    self->is_running = true;
-    result = self->kind->attempt(self);
-    self->is_running = false;
+    if (result == NULL && PyErr_Occurred() != NULL &&
+        (PyErr_ExceptionMatches(PyExc_BlockingIOError) ||
+         PyErr_ExceptionMatches(PyExc_InterruptedError))) {
+        PyErr_Clear();
+    }
     return result;
 }
 
-/* The handle's callback: the fd is ready. */
-static PyObject *
-sock_op_on_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
+/* The fd is ready: 0, or -1 with an exception that ends the run. */
+static int
+op_run(SockOpObject *self)
 {
-    SockOpObject *self = SockOpObject_CAST(op);
     int abandoned = check_not_running(self) < 0 ? -1 : is_abandoned(self);
     PyObject *result;
 
     if (abandoned != 0) {
-        if (abandoned < 0) {
-            return NULL;
-        }
-        Py_RETURN_NONE;
+        return abandoned < 0 ? -1 : 0;
     }
+    self->is_running = true;
     result = op_attempt(self);
+    self->is_running = false;
     if (result == NULL) {
-        if (must_wait()) {
-            PyErr_Clear();
-            Py_RETURN_NONE;
+        if (PyErr_Occurred() == NULL) {
+            return 0;
         }
         if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) ||
             PyErr_ExceptionMatches(PyExc_SystemExit)) {
-            return NULL;
+            return -1;
         }
     }
     if (self->step == OP_WAITING && self->future != NULL) {
@@ -251,18 +321,69 @@ sock_op_on_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
     }
     Py_XDECREF(result);
     PyErr_Clear();
-    Py_RETURN_NONE;
+    return 0;
 }
 
-/* Watch the fd for the handle. The number is asked for last: whatever ran
- * before could have closed the socket, and somebody else could have it. */
+/* The handle's callback. */
+static PyObject *
+sock_op_on_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return op_run(SockOpObject_CAST(op)) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+void
+bkpy_sock_op_run_now(PyObject *op)
+{
+    LoopObject *loop = SockOpObject_CAST(op)->loop;
+
+    assert(PyErr_Occurred() == NULL);
+    Py_INCREF(loop);
+    if (op_run(SockOpObject_CAST(op)) < 0) {
+        bkpy_loop_leave(loop);
+    }
+    Py_DECREF(loop);
+}
+
+/* --- waiting --- */
+
+/* Whether nobody can see a handle of ours, nor in which context it runs. */
+static bool
+needs_no_handle(const SockOpObject *self)
+{
+    LoopObject *loop = self->loop;
+
+    return has_usual_socket(self) && !loop->is_debug && loop->poller == NULL &&
+           !bkpy_loop_overrides(loop, BKPY_OWN_CALL_SOON);
+}
+
+static int
+make_watcher(SockOpObject *self)
+{
+    PyObject *on_ready;
+
+    if (needs_no_handle(self)) {
+        self->watcher = (PyObject *)self;
+        return 0;
+    }
+    on_ready = PyObject_GetAttrString((PyObject *)self, "_on_ready");
+    if (on_ready == NULL) {
+        return -1;
+    }
+    self->watcher =
+        bkpy_handle_new(self->loop, on_ready, NULL, 0, NULL, BKPY_HANDLE_IO);
+    Py_DECREF(on_ready);
+    return self->watcher == NULL ? -1 : 0;
+}
+
+/* Watch the fd. The number is asked for last: whatever ran before could have
+ * closed the socket, and somebody else could have it. */
 static int
 op_watch(SockOpObject *self)
 {
     int fd = bkpy_socket_fileno(self->state, self->sock);
 
     if (fd == -2 || bkpy_loop_check_fd_free(self->loop, fd) < 0 ||
-        bkpy_loop_watch_fd(self->loop, fd, self->kind->events, self->handle) <
+        bkpy_loop_watch_fd(self->loop, fd, self->kind->events, self->watcher) <
             0) {
         return -1;
     }
@@ -270,68 +391,59 @@ op_watch(SockOpObject *self)
     return 0;
 }
 
-/* Register the fd and give the future to wait for (new reference). */
-static PyObject *
-op_wait(SockOpObject *self)
+/* The iterator of a new future, which is to be asked for it. */
+static int
+make_future(SockOpObject *self)
 {
-    PyObject *on_ready = PyObject_GetAttrString((PyObject *)self, "_on_ready");
+    PyAsyncMethods *methods;
 
-    if (on_ready == NULL) {
-        return NULL;
-    }
-    self->handle =
-        bkpy_handle_new(self->loop, on_ready, NULL, 0, NULL, BKPY_HANDLE_IO);
-    Py_DECREF(on_ready);
     self->future = bkpy_loop_create_future(self->loop);
-    if (self->handle == NULL || self->future == NULL ||
-        PyObject_SetAttr(self->future,
-                         self->state->str__asyncio_future_blocking,
-                         Py_True) < 0 ||
-        op_watch(self) < 0) {
-        return NULL;
+    if (self->future == NULL) {
+        return -1;
     }
-    self->step = OP_WAITING;
-    return Py_NewRef(self->future);
+    methods = Py_TYPE(self->future)->tp_as_async;
+    if (methods == NULL || methods->am_await == NULL) {
+        PyErr_Format(PyExc_TypeError, "%.100s object is no future",
+                     Py_TYPE(self->future)->tp_name);
+        return -1;
+    }
+    self->awaited = methods->am_await(self->future);
+    return self->awaited == NULL ? -1 : 0;
 }
 
-/* The result, or NULL with an exception, or the future to wait for. */
-static PyObject *
-op_try(SockOpObject *self, bool *ret_must_wait)
+/* Register the fd and yield the future to wait for. */
+static PySendResult
+op_wait(SockOpObject *self, PyObject **ret)
 {
-    PyObject *result;
+    PySendResult r;
 
-    if (check_socket(self) < 0) {
-        return NULL;
+    if (make_watcher(self) < 0 || make_future(self) < 0 || op_watch(self) < 0) {
+        return PYGEN_ERROR;
     }
-    result = self->kind->attempt(self);
-    if (result == NULL && must_wait()) {
-        PyErr_Clear();
-        result = op_wait(self);
-        *ret_must_wait = result != NULL;
-    }
-    return result;
+    self->step = OP_WAITING;
+    r = PyIter_Send(self->awaited, Py_None, ret);
+    assert(r != PYGEN_RETURN);
+    return r;
 }
 
 static PySendResult
-op_first_step(SockOpObject *self, PyObject **ret)
+op_try(SockOpObject *self, PyObject **ret)
 {
-    bool is_waiting = false;
-
-    self->is_running = true;
-    *ret = op_try(self, &is_waiting);
-    self->is_running = false;
-    if (is_waiting) {
-        return PYGEN_NEXT;
+    if (check_socket(self) < 0) {
+        return PYGEN_ERROR;
     }
-    op_finish(self);
-    return *ret == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+    *ret = op_attempt(self);
+    if (*ret != NULL) {
+        return PYGEN_RETURN;
+    }
+    return PyErr_Occurred() != NULL ? PYGEN_ERROR : op_wait(self, ret);
 }
 
 static PySendResult
 sock_op_send_slot(PyObject *op, PyObject *value, PyObject **ret)
 {
     SockOpObject *self = SockOpObject_CAST(op);
-    PyObject *future;
+    PySendResult r;
 
     *ret = NULL;
     if (check_not_running(self) < 0) {
@@ -343,31 +455,19 @@ sock_op_send_slot(PyObject *op, PyObject *value, PyObject **ret)
             "can't send non-None value to a just-started coroutine");
         return PYGEN_ERROR;
     }
-    if (self->step == OP_NEW) {
-        return op_first_step(self, ret);
-    }
     if (self->step == OP_DONE) {
         PyErr_SetString(PyExc_RuntimeError,
                         "cannot reuse already awaited coroutine");
         return PYGEN_ERROR;
     }
-    future = Py_NewRef(self->future);
-    op_finish(self);
-    *ret = PyObject_CallMethod(future, "result", NULL);
-    Py_DECREF(future);
-    return *ret == NULL ? PYGEN_ERROR : PYGEN_RETURN;
-}
-
-/* StopIteration(value), also for a value that is a tuple or an exception. */
-static void
-raise_stop_iteration(PyObject *value)
-{
-    PyObject *exc = PyObject_CallOneArg(PyExc_StopIteration, value);
-
-    if (exc != NULL) {
-        PyErr_SetObject(PyExc_StopIteration, exc);
-        Py_DECREF(exc);
+    self->is_running = true;
+    r = self->step == OP_NEW ? op_try(self, ret)
+                             : PyIter_Send(self->awaited, value, ret);
+    self->is_running = false;
+    if (r != PYGEN_NEXT) {
+        op_finish(self);
     }
+    return r;
 }
 
 static PyObject *
@@ -376,17 +476,25 @@ sock_op_send(PyObject *op, PyObject *value)
     PyObject *result;
     PySendResult r = sock_op_send_slot(op, value, &result);
 
-    if (r == PYGEN_RETURN) {
-        raise_stop_iteration(result);
-        Py_CLEAR(result);
-    }
-    return result;
+    return r == PYGEN_RETURN
+               ? bkpy_coroutine_return(SockOpObject_CAST(op)->state, result)
+               : result;
 }
 
+/* NULL without an exception is the end with None. */
 static PyObject *
 sock_op_iternext(PyObject *op)
 {
-    return sock_op_send(op, Py_None);
+    PyObject *result;
+    PySendResult r = sock_op_send_slot(op, Py_None, &result);
+
+    if (r == PYGEN_RETURN && result == Py_None) {
+        Py_CLEAR(result);
+    }
+    else if (r == PYGEN_RETURN) {
+        return bkpy_coroutine_return(SockOpObject_CAST(op)->state, result);
+    }
+    return result;
 }
 
 /* throw(exc), and the older throw(type, value=None, traceback=None). */
@@ -462,20 +570,26 @@ static PyObject *
 op_new(PyObject *loop, const op_kind *kind, PyObject *sock, PyObject *arg,
        PyObject *extra)
 {
-    bkpy_state *state = LoopObject_CAST(loop)->state;
-    PyTypeObject *tp = state->SockOpType;
-    SockOpObject *self = SockOpObject_CAST(tp->tp_alloc(tp, 0));
+    SockOpObject *self = op_alloc(LoopObject_CAST(loop));
 
     if (self == NULL) {
         return NULL;
     }
     self->loop = LoopObject_CAST(Py_NewRef(loop));
-    self->state = state;
+    self->state = self->loop->state;
     self->kind = kind;
     self->sock = Py_NewRef(sock);
     self->arg = Py_XNewRef(arg);
     self->extra = Py_XNewRef(extra);
+    self->future = NULL;
+    self->awaited = NULL;
+    self->watcher = NULL;
+    self->weakrefs = NULL;
+    self->sent = 0;
     self->fd = -1;
+    self->step = OP_NEW;
+    self->is_running = false;
+    PyObject_GC_Track(self);
     return (PyObject *)self;
 }
 
@@ -657,24 +771,6 @@ static PyType_Spec sock_op_spec = {
     .slots = sock_op_slots,
 };
 
-/* asyncio.iscoroutine() asks collections.abc.Coroutine. */
-static int
-register_as_coroutine(PyTypeObject *type)
-{
-    PyObject *abc = PyImport_ImportModule("collections.abc");
-    PyObject *coroutine =
-        abc == NULL ? NULL : PyObject_GetAttrString(abc, "Coroutine");
-    PyObject *result = NULL;
-
-    if (coroutine != NULL) {
-        result = PyObject_CallMethod(coroutine, "register", "O", type);
-    }
-    Py_XDECREF(coroutine);
-    Py_XDECREF(abc);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
-}
-
 int
 bkpy_sock_op_setup(PyObject *module, bkpy_state *state)
 {
@@ -684,5 +780,5 @@ bkpy_sock_op_setup(PyObject *module, bkpy_state *state)
         PyModule_AddType(module, state->SockOpType) < 0) {
         return -1;
     }
-    return register_as_coroutine(state->SockOpType);
+    return bkpy_coroutine_register(state->SockOpType);
 }

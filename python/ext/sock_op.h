@@ -12,7 +12,7 @@ typedef enum { OP_NEW, OP_WAITING, OP_DONE } op_state;
 struct SockOpObject;
 
 /* One kind of operation. attempt: a result (new reference), or NULL with an
- * exception; BlockingIOError and InterruptedError mean "wait". */
+ * exception; none at all, BlockingIOError and InterruptedError mean "wait". */
 typedef struct {
     const char *name;
     unsigned events;
@@ -27,8 +27,11 @@ typedef struct SockOpObject {
     PyObject *sock;   /* owned; NULL once done */
     PyObject *arg;    /* owned: data, buffer or size; may be NULL */
     PyObject *extra;  /* owned: second argument; may be NULL */
-    PyObject *future; /* owned while waiting */
-    PyObject *handle; /* owned while waiting */
+    PyObject *future;  /* owned while waiting */
+    PyObject *awaited; /* owned while waiting: the future's iterator */
+    /* What the fd's watch calls while waiting: a Handle of ours (owned), or
+     * this operation itself (borrowed). */
+    PyObject *watcher;
     PyObject *weakrefs;
     Py_ssize_t sent; /* sock_sendall: bytes that are on their way */
     int fd;          /* registered while waiting, else -1 */
@@ -41,6 +44,13 @@ SockOpObject_CAST(PyObject *op)
 {
     return (SockOpObject *)op;
 }
+
+/* sock_op.c: the fd is ready, of an operation that is its own watcher. Runs
+ * outside of any context. */
+void bkpy_sock_op_run_now(PyObject *op);
+
+/* Free the cached memory of operations. */
+void bkpy_sock_op_free_cache(LoopObject *loop);
 
 /* sock_attempt.c */
 extern const op_kind bkpy_op_recv;

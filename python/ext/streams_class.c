@@ -613,10 +613,7 @@ bkpy_streams_setup(PyObject *module, bkpy_state *state)
     Py_DECREF(streams);
     state->stream_reader_property = PyObject_GetAttr(
         state->StreamReaderProtocol, state->str__stream_reader);
-    state->future_set_result =
-        PyObject_GetAttr((PyObject *)state->FutureType, state->str_set_result);
-    if (state->stream_reader_property == NULL ||
-        state->future_set_result == NULL) {
+    if (state->stream_reader_property == NULL) {
         return -1;
     }
     return BKPY_KNOWS_STREAMS && is_complete ? make_classes(module, state) : 0;

@@ -1,4 +1,4 @@
-/* watch.c -- one watched fd: a Handle for each direction.
+/* watch.c -- one watched fd: a watcher for each direction.
  *
  * SPDX-License-Identifier: MIT
  *
@@ -6,6 +6,10 @@
  * loop->watches maps fds to Watch objects, and owns them. A Watch lives as long
  * as one direction has a handle; it leaves the dict before anything of it is
  * dropped, since dropping can run any code.
+ *
+ * In place of a Handle there may be a SockOp, which is called without one. All
+ * said of handles here is true of it as well; but nothing becomes of it when it
+ * is cancelled, since it asks its future.
  *
  * A direction that is given a new handle in the middle of a turn may still have
  * an event queued that was found for the old one. The old handle's callback
@@ -20,6 +24,7 @@
 
 #include "handle.h"
 #include "loop_watch.h"
+#include "sock_op.h"
 
 /* As no turn is called. */
 #define NO_TURN UINT64_MAX
@@ -103,7 +108,12 @@ on_ready(bk_watch *watch, unsigned event)
         return;
     }
     handle = Py_NewRef(direction->handle);
-    bkpy_handle_run_now(handle);
+    if (Py_TYPE(handle) == self->loop->sock_op_type) {
+        bkpy_sock_op_run_now(handle);
+    }
+    else {
+        bkpy_handle_run_now(handle);
+    }
     Py_DECREF(handle);
 }
 
@@ -204,12 +214,12 @@ take_handle(struct direction *direction)
 }
 
 static void
-cancel_taken(PyObject *handle)
+cancel_taken(LoopObject *loop, PyObject *handle)
 {
-    if (handle != NULL) {
+    if (handle != NULL && Py_TYPE(handle) != loop->sock_op_type) {
         bkpy_handle_cancel(handle);
-        Py_DECREF(handle);
     }
+    Py_XDECREF(handle);
 }
 
 /* The poller has refused. Where it no longer knows the fd at all the other
@@ -246,7 +256,7 @@ set_handle(LoopObject *loop, WatchObject *self, unsigned event,
     }
     if (before != NULL) {
         direction->replaced = loop->turn;
-        cancel_taken(before);
+        cancel_taken(loop, before);
     }
     return 0;
 }
@@ -290,14 +300,14 @@ bkpy_watch_set_waker(LoopObject *self, int fd, bool is_waker)
 }
 
 int
-bkpy_loop_watch_fd(LoopObject *self, int fd, unsigned events, PyObject *handle)
+bkpy_loop_watch_fd(LoopObject *self, int fd, unsigned events, PyObject *watcher)
 {
-    return bkpy_loop_watch_file(self, Py_None, fd, events, handle);
+    return bkpy_loop_watch_file(self, Py_None, fd, events, watcher);
 }
 
 int
 bkpy_loop_unwatch_fd(LoopObject *self, int fd, unsigned events,
-                     PyObject *handle)
+                     PyObject *watcher)
 {
     struct direction *direction;
     WatchObject *watch;
@@ -309,7 +319,7 @@ bkpy_loop_unwatch_fd(LoopObject *self, int fd, unsigned events,
     }
     direction = direction_of(watch, events);
     if (direction->handle == NULL ||
-        (handle != NULL && direction->handle != handle)) {
+        (watcher != NULL && direction->handle != watcher)) {
         Py_DECREF(watch);
         return 0;
     }
@@ -319,7 +329,7 @@ bkpy_loop_unwatch_fd(LoopObject *self, int fd, unsigned events,
         forget(self, watch);
     }
     Py_DECREF(watch);
-    cancel_taken(taken);
+    cancel_taken(self, taken);
     return 1;
 }
 
