@@ -44,6 +44,7 @@ struct bk_io {
     uint8_t _is_unpolled;   /* is always ready, and cannot be polled */
     uint8_t _is_write_owed; /* on_writable is still to come */
     uint8_t _is_waker;      /* no turn that has work looks at it */
+    uint8_t _is_paused;     /* a watch: the poller knows more than is wanted */
 };
 
 /* events: the one direction that is ready. Called once per turn and direction
@@ -70,6 +71,18 @@ BK_API int bk_watch_init(bk_watch *watch, bk_loop *loop, int fd,
  * fails otherwise. A queued event of a direction no longer wanted is dropped.
  * Thread: loop. */
 BK_API int bk_watch_set(bk_watch *watch, unsigned events);
+
+/* As bk_watch_set() with 0, for a watch that will soon want the same again: the
+ * kernel may go on knowing the fd, until there is an event that nobody wants.
+ * True if so; bk_watch_resume() then costs no system call. False: the fd is
+ * withdrawn. Thread: loop. */
+BK_API bool bk_watch_pause(bk_watch *watch);
+
+/* As bk_watch_set(), for a watch that is paused. For the events that it had
+ * before, the kernel is told only if the loop sleeps or some turns have passed
+ * before there is an event, since the number may be another file's by then.
+ * Thread: loop. */
+BK_API int bk_watch_resume(bk_watch *watch, unsigned events);
 
 /* Say that the watch only has to end a wait: whatever makes the fd ready is
  * noticed in another way while the loop is awake, as a signal is that a handler

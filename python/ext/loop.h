@@ -40,9 +40,9 @@ typedef struct LoopObject {
     void *free_sock_ops;        /* sock_op.c: likewise */
     unsigned free_handle_count;
     unsigned free_sock_op_count;
-    PyObject *spare_bytes; /* spare.c: owned, or NULL */
-    char *sock_landing;    /* sock_attempt.c: owned memory, or NULL */
-    bool is_sock_bulky;    /* the last sock_recv() got much */
+    PyObject *spare_bytes;     /* spare.c: owned, or NULL */
+    char *sock_landing;        /* sock_attempt.c: owned memory, or NULL */
+    bool is_sock_bulky;        /* the last sock_recv() got much */
     PyObject *context_keyword; /* loop_call.c: owned string, or NULL */
     unsigned type_version;   /* overridden holds for this version of the type */
     unsigned overridden;     /* BKPY_OWN_x that the class overrides */
@@ -155,13 +155,9 @@ PyObject *bkpy_context_call_method(LoopObject *self, PyObject *context,
                                    PyObject *name, PyObject *const *args,
                                    size_t nargsf);
 
-/* fd-level watching for sock_op.c: the fd's watch, shared with add_reader and
- * add_writer as in CPython. watcher is a Handle whose callback runs whenever
- * the fd is ready in this direction (events: BK_READABLE or BK_WRITABLE), or a
- * SockOp; it replaces and cancels the one before. 0 or -1 with an exception. */
-int bkpy_loop_watch_fd(LoopObject *self, int fd, unsigned events,
-                       PyObject *watcher);
-/* 1 removed, 0 there was none, -1 exception. Only removes when the direction's
+/* fd-level watching, see also loop_watch.h: a watch has for each direction a
+ * Handle whose callback runs whenever the fd is ready, or a SockOp.
+ * 1 removed, 0 there was none, -1 exception. Only removes when the direction's
  * watcher is `watcher` (NULL: any). */
 int bkpy_loop_unwatch_fd(LoopObject *self, int fd, unsigned events,
                          PyObject *watcher);

@@ -123,8 +123,8 @@ attempt_recv(SockOpObject *self)
     if (is_plain && PyLong_CheckExact(self->arg)) {
         Py_ssize_t size = PyLong_AsSsize_t(self->arg);
 
-        if (size > 0 && size <= LANDING_BYTES &&
-            !self->loop->is_sock_bulky && has_landing(self->loop)) {
+        if (size > 0 && size <= LANDING_BYTES && !self->loop->is_sock_bulky &&
+            has_landing(self->loop)) {
             return recv_small(self, size);
         }
         if (size > 0) {

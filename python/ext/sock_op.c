@@ -25,6 +25,7 @@
 #include "args.h"
 #include "coroutine.h"
 #include "handle.h"
+#include "loop_watch.h"
 #include "socket.h"
 
 /* As many wait at once, in a burst (8 KiB a loop). */
@@ -116,8 +117,8 @@ op_unwatch(SockOpObject *self)
     if (fd >= 0 && watcher != NULL) {
         PyObject *pending = PyErr_GetRaisedException();
 
-        if (bkpy_loop_unwatch_fd(self->loop, fd, self->kind->events, watcher) <
-            0) {
+        if (bkpy_watch_end(self->loop, self->sock, fd, self->kind->events,
+                           watcher) < 0) {
             PyErr_WriteUnraisable((PyObject *)self);
         }
         PyErr_SetRaisedException(pending);
@@ -383,8 +384,8 @@ op_watch(SockOpObject *self)
     int fd = bkpy_socket_fileno(self->state, self->sock);
 
     if (fd == -2 || bkpy_loop_check_fd_free(self->loop, fd) < 0 ||
-        bkpy_loop_watch_fd(self->loop, fd, self->kind->events, self->watcher) <
-            0) {
+        bkpy_watch_begin(self->loop, self->sock, fd, self->kind->events,
+                         self->watcher) < 0) {
         return -1;
     }
     self->fd = fd;

@@ -24,9 +24,9 @@ typedef struct SockOpObject {
     LoopObject *loop;  /* owned */
     bkpy_state *state; /* borrowed */
     const op_kind *kind;
-    PyObject *sock;   /* owned; NULL once done */
-    PyObject *arg;    /* owned: data, buffer or size; may be NULL */
-    PyObject *extra;  /* owned: second argument; may be NULL */
+    PyObject *sock;    /* owned; NULL once done */
+    PyObject *arg;     /* owned: data, buffer or size; may be NULL */
+    PyObject *extra;   /* owned: second argument; may be NULL */
     PyObject *future;  /* owned while waiting */
     PyObject *awaited; /* owned while waiting: the future's iterator */
     /* What the fd's watch calls while waiting: a Handle of ours (owned), or

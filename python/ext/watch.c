@@ -18,6 +18,11 @@
  * next poll. So do we: an event that fires in the turn in which its handle
  * took the place of another is passed over. The poller is level-triggered and
  * reports the fd again if it is still ready.
+ *
+ * After a sock_recv() most often the next one comes. So a socket's fd stays
+ * registered, its watch paused and without watchers, until there is an event
+ * that nobody waits for. Whether it is still the same socket's is asked of a
+ * weak reference.
  */
 
 #include <stddef.h>
@@ -38,6 +43,7 @@ typedef struct {
     PyObject_HEAD
     LoopObject *loop; /* borrowed: it owns us */
     PyObject *file;   /* owned: what add_reader was given first */
+    PyObject *sock;   /* owned: weakref to whose it is while paused, or NULL */
     struct direction reader;
     struct direction writer;
     bk_watch watch;
@@ -58,6 +64,7 @@ watch_traverse(PyObject *op, visitproc visit, void *arg)
 
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->file);
+    Py_VISIT(self->sock);
     Py_VISIT(self->reader.handle);
     Py_VISIT(self->writer.handle);
     return 0;
@@ -74,6 +81,7 @@ watch_clear(PyObject *op)
         (void)bk_watch_set(&self->watch, 0);
     }
     Py_CLEAR(self->file);
+    Py_CLEAR(self->sock);
     Py_CLEAR(self->reader.handle);
     Py_CLEAR(self->writer.handle);
     return 0;
@@ -145,6 +153,37 @@ watch_new(LoopObject *loop, PyObject *key, int fd, PyObject *file)
     return self;
 }
 
+static bool
+is_unused(const WatchObject *self)
+{
+    return self->reader.handle == NULL && self->writer.handle == NULL;
+}
+
+/* Whether it is paused, or was, and the weak reference is to this socket. */
+static bool
+is_of_socket(const WatchObject *self, PyObject *sock)
+{
+    PyObject *known = NULL;
+
+    if (self->sock == NULL || PyWeakref_GetRef(self->sock, &known) < 0) {
+        PyErr_Clear();
+        return false;
+    }
+    Py_XDECREF(known); /* the caller has the socket */
+    return known == sock;
+}
+
+/* Without a weak reference a watch is not paused. */
+static bool
+can_note_socket(WatchObject *self, PyObject *sock)
+{
+    if (!is_of_socket(self, sock)) {
+        Py_XSETREF(self->sock, PyWeakref_NewRef(sock, NULL));
+        PyErr_Clear();
+    }
+    return self->sock != NULL;
+}
+
 /* --- the loop's watches --- */
 
 /* The fd's watch: 1 and a new reference, 0 if there is none, -1 with an
@@ -196,12 +235,6 @@ forget(LoopObject *loop, WatchObject *self)
     }
 }
 
-static bool
-is_unused(const WatchObject *self)
-{
-    return self->reader.handle == NULL && self->writer.handle == NULL;
-}
-
 /* Take a direction's handle, NULL if there is none. */
 static PyObject *
 take_handle(struct direction *direction)
@@ -237,18 +270,22 @@ undo(LoopObject *loop, WatchObject *self, struct direction *direction,
     Py_XDECREF(refused);
 }
 
-/* Give a direction this handle. 0, or -1 with an exception. */
+/* Give a direction this handle; sock: the socket whose registration may have
+ * been kept, or NULL. 0, or -1 with an exception. */
 static int
-set_handle(LoopObject *loop, WatchObject *self, unsigned event,
+set_handle(LoopObject *loop, WatchObject *self, PyObject *sock, unsigned event,
            PyObject *handle)
 {
     struct direction *direction = direction_of(self, event);
     PyObject *before = direction->handle;
+    unsigned events = bk_watch_get(&self->watch) | event;
     int r;
 
     /* Before the poller is told: an external one is given it as data. */
     direction->handle = Py_NewRef(handle);
-    r = bk_watch_set(&self->watch, bk_watch_get(&self->watch) | event);
+    r = sock != NULL && is_of_socket(self, sock)
+            ? bk_watch_resume(&self->watch, events)
+            : bk_watch_set(&self->watch, events);
     if (r < 0) {
         undo(loop, self, direction, before);
         bkpy_loop_raise(loop, r);
@@ -261,9 +298,10 @@ set_handle(LoopObject *loop, WatchObject *self, unsigned event,
     return 0;
 }
 
-int
-bkpy_loop_watch_file(LoopObject *self, PyObject *file, int fd, unsigned events,
-                     PyObject *handle)
+/* file: what the user calls the fd; sock: see set_handle(). */
+static int
+watch_fd(LoopObject *self, PyObject *file, PyObject *sock, int fd,
+         unsigned events, PyObject *handle)
 {
     PyObject *key;
     WatchObject *watch = NULL;
@@ -278,12 +316,22 @@ bkpy_loop_watch_file(LoopObject *self, PyObject *file, int fd, unsigned events,
         watch = watch_new(self, key, fd, file);
         r = watch == NULL ? -1 : 0;
     }
+    else if (r > 0 && is_unused(watch)) {
+        Py_SETREF(watch->file, Py_NewRef(file));
+    }
     if (r >= 0) {
-        r = set_handle(self, watch, events, handle);
+        r = set_handle(self, watch, sock, events, handle);
     }
     Py_XDECREF(key);
     Py_XDECREF(watch);
     return r;
+}
+
+int
+bkpy_loop_watch_file(LoopObject *self, PyObject *file, int fd, unsigned events,
+                     PyObject *handle)
+{
+    return watch_fd(self, file, NULL, fd, events, handle);
 }
 
 int
@@ -300,23 +348,32 @@ bkpy_watch_set_waker(LoopObject *self, int fd, bool is_waker)
 }
 
 int
-bkpy_loop_watch_fd(LoopObject *self, int fd, unsigned events, PyObject *watcher)
+bkpy_watch_begin(LoopObject *self, PyObject *sock, int fd, unsigned events,
+                 PyObject *watcher)
 {
-    return bkpy_loop_watch_file(self, Py_None, fd, events, watcher);
+    return watch_fd(self, Py_None, sock, fd, events, watcher);
 }
 
-int
-bkpy_loop_unwatch_fd(LoopObject *self, int fd, unsigned events,
-                     PyObject *watcher)
+/* sock: the socket whose registration may be kept, or NULL. Only what has been
+ * read can have been taken away: an fd that can be written would be so at each
+ * wait. */
+static int
+unwatch_fd(LoopObject *self, PyObject *sock, int fd, unsigned events,
+           PyObject *watcher)
 {
     struct direction *direction;
     WatchObject *watch;
     PyObject *taken;
+    PyObject *file = NULL;
+    bool may_pause;
     int r = find_fd(self, fd, &watch);
 
     if (r <= 0) {
         return r;
     }
+    /* First, since the collector may run code of the user's. */
+    may_pause =
+        sock != NULL && events == BK_READABLE && can_note_socket(watch, sock);
     direction = direction_of(watch, events);
     if (direction->handle == NULL ||
         (watcher != NULL && direction->handle != watcher)) {
@@ -324,13 +381,35 @@ bkpy_loop_unwatch_fd(LoopObject *self, int fd, unsigned events,
         return 0;
     }
     taken = take_handle(direction);
-    (void)bk_watch_set(&watch->watch, bk_watch_get(&watch->watch) & ~events);
-    if (is_unused(watch)) {
-        forget(self, watch);
+    if (may_pause && is_unused(watch) && bk_watch_pause(&watch->watch)) {
+        file = watch->file;
+        watch->file = Py_NewRef(Py_None);
+    }
+    else {
+        (void)bk_watch_set(&watch->watch,
+                           bk_watch_get(&watch->watch) & ~events);
+        if (is_unused(watch)) {
+            forget(self, watch);
+        }
     }
     Py_DECREF(watch);
+    Py_XDECREF(file);
     cancel_taken(self, taken);
     return 1;
+}
+
+int
+bkpy_loop_unwatch_fd(LoopObject *self, int fd, unsigned events,
+                     PyObject *watcher)
+{
+    return unwatch_fd(self, NULL, fd, events, watcher);
+}
+
+int
+bkpy_watch_end(LoopObject *self, PyObject *sock, int fd, unsigned events,
+               PyObject *watcher)
+{
+    return unwatch_fd(self, sock, fd, events, watcher);
 }
 
 PyObject *

@@ -128,6 +128,10 @@ struct bki_engine_ops {
     /* Raw fds: this interest, at once. */
     int (*watch)(bk_io *io, unsigned events);
 
+    /* See bk_watch_pause() and bk_watch_resume(). */
+    bool (*pause)(bk_io *io);
+    int (*resume)(bk_io *io, unsigned events);
+
     /* Whether a turn with work may leave this one out, see wait. */
     void (*set_waker)(bk_io *io, bool is_waker);
 

@@ -154,6 +154,7 @@ epoll_free(struct bki_poller *poller)
 static const struct bki_poller_ops epoll_ops = {
     .has_generations = true,
     .can_watch_nothing = true,
+    .is_in_kernel = true,
     .add = epoll_add,
     .modify = epoll_modify,
     .remove = epoll_remove,

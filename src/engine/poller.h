@@ -33,6 +33,10 @@ struct bki_poller_ops {
     /* The embedder's: told of every change at once, waited for every turn. */
     bool is_external;
 
+    /* A change costs a system call; an entry whose fd is closed goes by itself,
+     * and modify tells: -ENOENT. */
+    bool is_in_kernel;
+
     int (*add)(struct bki_poller *poller, int fd, unsigned events,
                uint32_t generation);
     int (*modify)(struct bki_poller *poller, int fd, unsigned events,

@@ -80,8 +80,7 @@ link_event(struct bki_readiness *r, const struct bki_poller_event *event)
         return true;
     }
     if (io->_interest == 0) {
-        bki_registry_silence(io);
-        return true;
+        return bki_registry_silence(io);
     }
     queue_ready(loop, io, event->events & io->_interest);
     return true;
@@ -146,6 +145,9 @@ readiness_wait(struct bki_engine *engine, uint64_t timeout_ns, bool can_release)
     int found;
 
     r->events_count = 0;
+    if (r->unproven_count > 0) {
+        bki_registry_prove(r, timeout_ns);
+    }
     if (r->stale_count > 0 && bki_registry_apply(r)) {
         timeout_ns = 0;
     }
@@ -172,6 +174,7 @@ forget_registration(bk_io *io)
     io->_interest = 0;
     io->_registered = 0;
     io->_is_added = 0;
+    io->_is_paused = 0;
     io->_slot = -1;
 }
 
@@ -196,6 +199,7 @@ readiness_shut(struct bki_engine *engine)
     }
     r->polled_count = 0;
     r->stale_count = 0;
+    r->unproven_count = 0;
     r->events_count = 0;
     r->poller->ops->close(r->poller);
     r->poller->ops->free(r->poller);
@@ -212,6 +216,7 @@ readiness_free(struct bki_engine *engine)
     }
     bki_sys_free(r->slots);
     bki_sys_free(r->stale_fds);
+    bki_sys_free(r->unproven_fds);
     bki_sys_free(r->sharings);
     bki_sys_free(r->events);
     bki_sys_free(r);
@@ -232,6 +237,8 @@ static const struct bki_engine_ops readiness_ops = {
     .accept_stop = bki_readiness_accept_stop,
     .connect = bki_readiness_connect,
     .watch = bki_readiness_watch,
+    .pause = bki_registry_pause,
+    .resume = bki_registry_resume,
     .set_waker = bki_registry_set_waker,
     .withdraw = bki_readiness_withdraw,
     .close = bki_readiness_close,

@@ -21,8 +21,9 @@ struct bki_slot {
     /* Counts the registrations under this number: an event of an earlier one
      * does not match. */
     uint32_t generation;
-    bool is_stale;  /* the number is in stale_fds */
-    bool is_shared; /* there is a second io, see sharing.c */
+    bool is_stale;    /* the number is in stale_fds */
+    bool is_unproven; /* likewise in unproven_fds */
+    bool is_shared;   /* there is a second io, see sharing.c */
 };
 
 struct bki_sharing {
@@ -34,8 +35,11 @@ struct bki_readiness {
     struct bki_poller *poller; /* owned; NULL once shut */
     struct bki_slot *slots;    /* owned: by number */
     int *stale_fds;            /* owned: numbers whose lazy changes are due */
-    size_t slots_count;        /* of both arrays */
+    int *unproven_fds;         /* owned: those of watches that were resumed */
+    size_t slots_count;        /* of these arrays */
     size_t stale_count;
+    size_t unproven_count;
+    unsigned unproven_waits;      /* waits since there are such */
     struct bki_sharing *sharings; /* owned */
     size_t sharings_count;
     size_t sharings_max; /* how many there is room for */
@@ -80,6 +84,16 @@ void bki_registry_unwant(bk_io *io, unsigned direction);
  * gone. events is not 0. */
 int bki_registry_watch(bk_io *io, unsigned events);
 
+/* Want nothing for now. A watch may keep its registration; true if it does. */
+bool bki_registry_pause(bk_io *io);
+
+/* Want these again, without a word to the poller if it knows. */
+int bki_registry_resume(bk_io *io, unsigned events);
+
+/* Make sure of those that were resumed so, if a wait of this length may be the
+ * one in which they are missed. */
+void bki_registry_prove(struct bki_readiness *readiness, uint64_t timeout_ns);
+
 /* See bki_engine_ops. */
 void bki_registry_set_waker(bk_io *io, bool is_waker);
 
@@ -90,8 +104,9 @@ void bki_registry_leave(bk_io *io);
 bool bki_registry_apply(struct bki_readiness *readiness);
 
 /* A hang-up on an fd that nobody wants to hear of is reported at every wait:
- * take it out until it is wanted again. */
-void bki_registry_silence(bk_io *io);
+ * take it out until it is wanted again. False: it was a watch that is paused,
+ * and the entry cannot be removed. */
+bool bki_registry_silence(bk_io *io);
 
 /* Make the poller forget everything, and tell it again. */
 void bki_registry_rebuild(struct bki_readiness *readiness);

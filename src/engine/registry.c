@@ -23,6 +23,12 @@
  * more. The one that was put out then has no slot, so it gets no events and
  * says nothing to the poller about a number that is no longer its own.
  *
+ * A watch that is paused stays registered and wants nothing: reads that follow
+ * each other would pay two system calls each. When it is resumed its number may
+ * be another file's, of which the poller does not know. That shows when the
+ * poller is told again, which is put off until something could be missed:
+ * mostly the event comes first.
+ *
  * A transport or listener also takes over from a watch on the same fd, as
  * CPython's do. Watches and pipes may share a number, one for each direction,
  * as when a terminal is read by one and written by another. A direction that
@@ -43,6 +49,9 @@ enum { SLOTS_MIN = 64 };
  * bounds, before there is made room for it: a caller's mistake shall cost no
  * more than 1 MiB. */
 enum { UNCHECKED_FDS = 1 << 16 };
+
+/* The poller is told of a watch that was resumed after so many waits. */
+enum { UNPROVEN_WAITS_MAX = 32 };
 
 /* Whether the poller may be told. An external one may have run code that
  * closed the loop. */
@@ -98,7 +107,7 @@ is_immediate(const struct bki_readiness *r, const bk_io *io)
 static bool
 is_polled(const bk_io *io)
 {
-    return io->_is_added && !io->_is_waker;
+    return io->_is_added && !io->_is_waker && !io->_is_paused;
 }
 
 /* After a change of that. */
@@ -120,10 +129,20 @@ set_added(struct bki_readiness *r, bk_io *io, bool is_added)
     bool was_polled = is_polled(io);
 
     io->_is_added = is_added;
+    io->_is_paused = 0;
     count_polled(r, io, was_polled);
     if (!is_added) {
         io->_registered = 0;
     }
+}
+
+static void
+set_paused(struct bki_readiness *r, bk_io *io, bool is_paused)
+{
+    bool was_polled = is_polled(io);
+
+    io->_is_paused = is_paused;
+    count_polled(r, io, was_polled);
 }
 
 void
@@ -186,7 +205,7 @@ grow_slots(struct bki_readiness *r, int fd)
 {
     size_t count = r->slots_count == 0 ? SLOTS_MIN : r->slots_count;
     struct bki_slot *slots;
-    int *stale_fds;
+    int *fds;
 
     if ((size_t)fd < r->slots_count) {
         return 0;
@@ -201,12 +220,17 @@ grow_slots(struct bki_readiness *r, int fd)
     while (count <= (size_t)fd) {
         count *= 2;
     }
-    /* Room for every number, so that marking one stale cannot fail. */
-    stale_fds = bki_sys_realloc(r->stale_fds, count * sizeof(*stale_fds));
-    if (stale_fds == NULL) {
+    /* Room for every number, so that marking one cannot fail. */
+    fds = bki_sys_realloc(r->stale_fds, count * sizeof(*fds));
+    if (fds == NULL) {
         return -ENOMEM;
     }
-    r->stale_fds = stale_fds;
+    r->stale_fds = fds;
+    fds = bki_sys_realloc(r->unproven_fds, count * sizeof(*fds));
+    if (fds == NULL) {
+        return -ENOMEM;
+    }
+    r->unproven_fds = fds;
     slots = bki_sys_realloc(r->slots, count * sizeof(*slots));
     if (slots == NULL) {
         return -ENOMEM;
@@ -579,6 +603,7 @@ bki_registry_watch(bk_io *io, unsigned events)
     if (r->poller == NULL) {
         return -EBADF;
     }
+    set_paused(r, io, false);
     io->_interest = (uint8_t)events;
     e = update_now(r, io, bki_io_fileno(io));
     if (io->_slot < 0) {
@@ -598,6 +623,95 @@ bki_registry_leave(bk_io *io)
 {
     forget_interest(io);
     drop(bki_readiness_of(io), io);
+}
+
+static bool
+can_pause(const struct bki_readiness *r, const bk_io *io)
+{
+    return r->poller != NULL && r->poller->ops->is_in_kernel && io->_is_added &&
+           !r->slots[io->_slot].is_shared && !r->slots[io->_slot].is_stale &&
+           io->_registered == io->_interest &&
+           !bki_loop_is_forked(r->base.loop);
+}
+
+bool
+bki_registry_pause(bk_io *io)
+{
+    struct bki_readiness *r = bki_readiness_of(io);
+
+    assert(io->_is_borrowed);
+    if (io->_interest == 0) {
+        return io->_is_paused;
+    }
+    if (!can_pause(r, io)) {
+        bki_registry_leave(io);
+        return false;
+    }
+    forget_interest(io);
+    set_paused(r, io, true);
+    return true;
+}
+
+static void
+mark_unproven(struct bki_readiness *r, int fd)
+{
+    struct bki_slot *slot = &r->slots[fd];
+
+    if (slot->is_unproven) {
+        return;
+    }
+    if (r->unproven_count == 0) {
+        r->unproven_waits = 0;
+    }
+    assert(r->unproven_count < r->slots_count);
+    slot->is_unproven = true;
+    r->unproven_fds[r->unproven_count++] = fd;
+}
+
+int
+bki_registry_resume(bk_io *io, unsigned events)
+{
+    struct bki_readiness *r = bki_readiness_of(io);
+
+    if (!io->_is_paused || io->_registered != events ||
+        bki_loop_is_forked(r->base.loop)) {
+        return bki_registry_watch(io, events);
+    }
+    io->_interest = (uint8_t)events;
+    set_paused(r, io, false);
+    mark_unproven(r, io->_slot);
+    return 0;
+}
+
+/* An fd that has been closed is no concern of the poller's any more. Whatever
+ * else it refuses, the direction may try. */
+static void
+prove_one(struct bki_readiness *r, int fd)
+{
+    bk_io *io = r->slots[fd].occupant;
+    int e;
+
+    if (io == NULL || !io->_is_borrowed || !io->_is_added || io->_is_paused) {
+        return;
+    }
+    e = update(r, fd);
+    if (e < 0 && e != -EBADF) {
+        set_added(r, io, false);
+        mark_stale(r, fd);
+    }
+}
+
+void
+bki_registry_prove(struct bki_readiness *r, uint64_t timeout_ns)
+{
+    if (timeout_ns == 0 && r->unproven_waits++ < UNPROVEN_WAITS_MAX) {
+        return;
+    }
+    for (size_t i = 0; i < r->unproven_count; i++) {
+        r->slots[r->unproven_fds[i]].is_unproven = false;
+        prove_one(r, r->unproven_fds[i]);
+    }
+    r->unproven_count = 0;
 }
 
 /* What was ours when the change was made may have a socket object since, and
@@ -633,14 +747,21 @@ bki_registry_apply(struct bki_readiness *r)
     return kept > 0;
 }
 
-void
+bool
 bki_registry_silence(bk_io *io)
 {
     struct bki_readiness *r = bki_readiness_of(io);
 
+    if (io->_is_paused) {
+        bool is_removed = tell_remove(r, io->_slot) == 0;
+
+        vacate(r, io);
+        return is_removed;
+    }
     if (io->_is_added && tell_remove(r, io->_slot) != -ENOMEM) {
         set_added(r, io, false);
     }
+    return true;
 }
 
 /* Those that cannot be told again now are told before the next wait. */

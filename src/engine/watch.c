@@ -48,6 +48,23 @@ bk_watch_set(bk_watch *watch, unsigned events)
     return watch->_io._loop->engine->ops->watch(&watch->_io, events);
 }
 
+bool
+bk_watch_pause(bk_watch *watch)
+{
+    return watch != NULL && watch->_io._loop != NULL &&
+           watch->_io._loop->engine->ops->pause(&watch->_io);
+}
+
+int
+bk_watch_resume(bk_watch *watch, unsigned events)
+{
+    if (watch == NULL || watch->_io._loop == NULL || events == 0 ||
+        (events & ~EVENTS_ALL) != 0) {
+        return -EINVAL;
+    }
+    return watch->_io._loop->engine->ops->resume(&watch->_io, events);
+}
+
 void
 bk_watch_set_waker(bk_watch *watch, bool is_waker)
 {
