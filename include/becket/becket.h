@@ -13,6 +13,7 @@
 #include "becket/loop.h"
 #include "becket/pipe.h"
 #include "becket/poller.h"
+#include "becket/process.h"
 #include "becket/resolver.h"
 #include "becket/server.h"
 #include "becket/signal.h"

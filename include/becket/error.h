@@ -32,6 +32,9 @@ enum {
 
     /* A TLS connection has failed; its engine knows why. */
     BK_TLS_ERROR = -4201,
+
+    /* A process has ended, but somebody else has taken its exit status. */
+    BK_EXIT_UNKNOWN = -4301,
 };
 
 /* The code's name, such as "ECONNREFUSED" or "BK_EOF"; "BK_UNKNOWN" for what

@@ -54,6 +54,8 @@ typedef struct bk_listener bk_listener;
 typedef struct bk_server bk_server;
 typedef struct bk_connector bk_connector;
 typedef struct bk_lookup bk_lookup;
+typedef struct bk_process bk_process;
+typedef struct bk_subprocess_protocol bk_subprocess_protocol;
 typedef struct bk_loop_stats bk_loop_stats;
 typedef struct bk_tls bk_tls;
 typedef struct bk_tls_pump bk_tls_pump;

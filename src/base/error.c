@@ -39,6 +39,7 @@ static const struct code codes[] = {
     CODE(BK_EAI_SERVICE, "service not known for this socket type"),
     CODE(BK_EAI_SOCKTYPE, "socket type not supported by name resolution"),
     CODE(BK_TLS_ERROR, "TLS connection failed"),
+    CODE(BK_EXIT_UNKNOWN, "somebody else has taken the exit status"),
     ERRNO(E2BIG, "argument list too long"),
     ERRNO(EACCES, "permission denied"),
     ERRNO(EADDRINUSE, "address already in use"),
@@ -62,6 +63,7 @@ static const struct code codes[] = {
     ERRNO(EINTR, "interrupted by a signal"),
     ERRNO(EINVAL, "invalid argument"),
     ERRNO(EIO, "input/output error"),
+    ERRNO(EISDIR, "is a folder"),
     ERRNO(EISCONN, "already connected"),
     ERRNO(ELOOP, "too many levels of symbolic links"),
     ERRNO(EMFILE, "too many open files in this process"),
@@ -73,6 +75,7 @@ static const struct code codes[] = {
     ERRNO(ENFILE, "too many open files in the system"),
     ERRNO(ENOBUFS, "no buffer space available"),
     ERRNO(ENODEV, "no such device"),
+    ERRNO(ENOEXEC, "not an executable program"),
     ERRNO(ENOENT, "no such file or directory"),
     ERRNO(ENOMEM, "out of memory"),
     ERRNO(ENOPROTOOPT, "protocol option not available"),
@@ -87,9 +90,11 @@ static const struct code codes[] = {
     ERRNO(EPROTO, "protocol error"),
     ERRNO(EPROTONOSUPPORT, "protocol not supported"),
     ERRNO(EPROTOTYPE, "wrong protocol for this socket type"),
+    ERRNO(ESRCH, "no such process"),
     ERRNO(ESHUTDOWN, "socket has been shut down"),
     ERRNO(ESOCKTNOSUPPORT, "socket type not supported"),
     ERRNO(ETIMEDOUT, "timed out"),
+    ERRNO(ETXTBSY, "program is being written"),
 };
 
 struct eai {

@@ -27,15 +27,19 @@
     X(ACCEPT)                                                                  \
     X(BIND)                                                                    \
     X(CALLOC)                                                                  \
+    X(CHDIR)                                                                   \
     X(CHMOD)                                                                   \
     X(CLOSE)                                                                   \
+    X(CLOSE_RANGE)                                                             \
     X(COND_INIT)                                                               \
     X(CONNECT)                                                                 \
+    X(DUP)                                                                     \
     X(EPOLL_CREATE)                                                            \
     X(EPOLL_CTL)                                                               \
     X(EPOLL_PWAIT2)                                                            \
     X(EPOLL_WAIT)                                                              \
     X(EVENTFD)                                                                 \
+    X(EXECVE)                                                                  \
     X(FCNTL)                                                                   \
     X(FSTAT)                                                                   \
     X(GETADDRINFO)                                                             \
@@ -43,11 +47,16 @@
     X(GETPEERNAME)                                                             \
     X(GETSOCKNAME)                                                             \
     X(GETSOCKOPT)                                                              \
+    X(KILL)                                                                    \
     X(LISTEN)                                                                  \
     X(MADVISE)                                                                 \
     X(MALLOC)                                                                  \
     X(MMAP)                                                                    \
     X(MUTEX_INIT)                                                              \
+    X(OPEN)                                                                    \
+    X(PIDFD_OPEN)                                                              \
+    X(PIDFD_SEND_SIGNAL)                                                       \
+    X(PIPE)                                                                    \
     X(POLL)                                                                    \
     X(READ)                                                                    \
     X(REALLOC)                                                                 \
@@ -58,6 +67,8 @@
     X(SENDMMSG)                                                                \
     X(SENDMSG)                                                                 \
     X(SENDTO)                                                                  \
+    X(SETPGID)                                                                 \
+    X(SETSID)                                                                  \
     X(SETSOCKOPT)                                                              \
     X(SHUTDOWN)                                                                \
     X(SIGACTION)                                                               \
@@ -65,6 +76,8 @@
     X(STAT)                                                                    \
     X(THREAD_CREATE)                                                           \
     X(UNLINK)                                                                  \
+    X(VFORK)                                                                   \
+    X(WAITID)                                                                  \
     X(WRITE)                                                                   \
     X(WRITEV)
 

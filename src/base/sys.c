@@ -561,6 +561,12 @@ bki_sys_thread_join(pthread_t thread)
 }
 
 void
+bki_sys_thread_detach(pthread_t thread)
+{
+    (void)pthread_detach(thread);
+}
+
+void
 bki_sys_thread_yield(void)
 {
     (void)sched_yield();

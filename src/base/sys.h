@@ -106,6 +106,7 @@ int bki_sys_getnameinfo(const struct sockaddr *address, socklen_t len,
 int bki_sys_thread_create(void *(*run)(void *arg), void *arg, bool is_detached,
                           pthread_t *ret_thread);
 void bki_sys_thread_join(pthread_t thread);
+void bki_sys_thread_detach(pthread_t thread);
 void bki_sys_thread_yield(void);
 int bki_sys_mutex_init(pthread_mutex_t *mutex);
 void bki_sys_mutex_destroy(pthread_mutex_t *mutex);
@@ -135,6 +136,33 @@ void bki_sys_sigaction_back(int signum, void (*handler)(int signum),
 void bki_sys_block_signals(sigset_t *ret_old);
 void bki_sys_restore_signals(const sigset_t *old);
 void bki_sys_raise(int signum);
+
+/* Processes. The fds are close-on-exec, and blocking. waitid: 1: it has ended;
+ * 0: not yet, with WNOHANG. */
+int bki_sys_pipe(int ret_fds[2]);
+int bki_sys_open(const char *path); /* for reading and writing */
+int bki_sys_dup_above(int fd, int fd_min);
+int bki_sys_pidfd_open(int pid);
+int bki_sys_pidfd_send_signal(int pidfd, int signum);
+int bki_sys_kill(int pid, int signum);
+int bki_sys_waitid(int pid, int options, int *ret_returncode);
+
+/* A program to be. Everything is borrowed for the call. */
+struct bki_child {
+    const char *files; /* to try, each with its NUL; an empty one at the end */
+    const char *const *argv;
+    const char *const *env; /* NULL: the parent's */
+    const char *cwd;        /* NULL: the parent's */
+    const int *fds;         /* 3: above 2, or in its place; -1: the parent's */
+    bool has_new_session;
+    bool has_new_group;
+    bool has_open_fds; /* else all above 2 are closed */
+};
+
+/* Start it; returns when it has begun, or has not. Where vfork is emulated by
+ * fork (qemu-user, valgrind), one that has not looks like one that exits with
+ * 127. */
+int bki_sys_spawn(const struct bki_child *child, int *ret_pid);
 
 /* Clock and process. These cannot fail. */
 uint64_t bki_sys_monotonic_ns(void);

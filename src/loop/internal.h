@@ -70,7 +70,9 @@ struct bk_loop {
     void (*free_owned)(bk_loop *loop); /* set by src/net; bk_loop_close calls
                                         * it while the engine still exists */
     struct bki_signal *signals;        /* handlers of signals, src/process */
-    void (*free_signals)(bk_loop *loop); /* set by src/process */
+    void (*free_signals)(bk_loop *loop);   /* set by src/process */
+    bk_process *processes;                 /* those that were not freed */
+    void (*free_processes)(bk_loop *loop); /* set by src/process */
     bk_loop_hooks hooks;
     bk_loop_stats stats;
     uint64_t run_since_ns;        /* when this run began */

@@ -341,6 +341,9 @@ bk_loop_close(bk_loop *loop)
     }
     bk_loop_flush(loop);
     __atomic_store_n(&loop->is_closed, true, __ATOMIC_RELEASE);
+    if (loop->free_processes != NULL) {
+        loop->free_processes(loop);
+    }
     if (loop->free_signals != NULL) {
         loop->free_signals(loop);
     }

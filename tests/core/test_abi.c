@@ -26,11 +26,14 @@ SIZE_IS(bk_loop_stats, 304);
 SIZE_IS(bk_packet_queue, 16);
 SIZE_IS(bk_poller_event, 8);
 SIZE_IS(bk_poller_ops, 48);
+SIZE_IS(bk_process_options, 64);
 SIZE_IS(bk_protocol, 112);
 SIZE_IS(bk_queue, 24);
 SIZE_IS(bk_server_options, 40);
 SIZE_IS(bk_slice, 16);
 SIZE_IS(bk_socket_ops, 16);
+SIZE_IS(bk_stdio, 8);
+SIZE_IS(bk_subprocess_protocol, 48);
 SIZE_IS(bk_timer, 56);
 SIZE_IS(bk_tls_engine, 48);
 SIZE_IS(bk_tls_openssl_session, 32);
@@ -53,6 +56,7 @@ START_TEST(test_codes)
 {
     ck_assert_int_eq(BK_EOF, -4097);
     ck_assert_int_eq(BK_TLS_ERROR, -4201);
+    ck_assert_int_eq(BK_EXIT_UNKNOWN, -4301);
     ck_assert_int_eq(BK_EAI_ADDRFAMILY, -4101);
     ck_assert_int_eq(BK_EAI_AGAIN, -4102);
     ck_assert_int_eq(BK_EAI_BADFLAGS, -4103);

@@ -384,6 +384,42 @@ class UnixEcho(Case):
             self.assert_fails(process, "EADDRINUSE")
 
 
+class ProcessOutput(Case):
+    def test_lines_and_returncode(self):
+        self.assertEqual(
+            self.run_example(
+                "process_output", "sh", "-c", "echo one; echo two; exit 3"
+            ),
+            "1: one\n2: two\n2 lines, returncode 3\n",
+        )
+
+    def test_much_output_without_an_end_of_line(self):
+        output = self.run_example(
+            "process_output", "sh", "-c", "yes | head -n 100000; printf end"
+        )
+        lines = output.splitlines()
+        self.assertEqual(lines[99_999:100_001], ["100000: y", "100001: end"])
+        self.assertEqual(lines[-1], "100001 lines, returncode 0")
+
+    def test_ended_by_a_signal(self):
+        self.assertEqual(
+            self.run_example("process_output", "sh", "-c", "kill -TERM $$"),
+            "0 lines, returncode -15\n",
+        )
+
+    def test_what_it_started_writes_later(self):
+        process = self.start(
+            "process_output", "sh", "-c", "sleep 0.1 & exit 4"
+        )
+        self.assertEqual(self.finish(process), "0 lines, returncode 4\n")
+
+    def test_no_such_program(self):
+        process = self.start("process_output", "/no/such/program")
+        self.assert_fails(
+            process, "/no/such/program: no such file or directory"
+        )
+
+
 class EchoClient(Case):
     def listen(self):
         listener = socket.create_server(("127.0.0.1", 0))

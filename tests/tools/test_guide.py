@@ -50,6 +50,23 @@ main(void)
     return r < 0;
 }
 """
+RUN_SORT = """
+int
+main(void)
+{
+    bk_loop *loop = NULL;
+    int r = bk_loop_new(NULL, &loop);
+
+    if (r == 0) {
+        r = sort(loop);
+    }
+    if (r == 0) {
+        r = bk_loop_run_forever(loop);
+    }
+    bk_loop_free(loop);
+    return r < 0;
+}
+"""
 RUN_UPLOADS = """
 static int
 make_upload(bk_server *server, const bk_protocol **ret_protocol,
@@ -240,6 +257,11 @@ def test_goodbye_to_nobody(program):
 def test_jobs(program):
     output = finish(program(part_with("start_job") + RUN_JOBS))
     assert output == "0 -> 0\n1 -> 1\n2 -> 4\n"
+
+
+def test_sort(program):
+    output = finish(program(part_with("sort") + RUN_SORT))
+    assert output == "one\ntwo\nreturncode 0\n"
 
 
 def test_uploads(program, tmp_path):

@@ -1,0 +1,134 @@
+/* waiter.c -- threads that wait for a child.
+ *
+ * SPDX-License-Identifier: MIT
+ *
+ * Design notes.
+ * Who waits for good (reaps) ends the life of a process id, so there is one at
+ * a time. A waiter's thread only looks (WNOWAIT) and sends its handle: the
+ * loop's thread reaps, and may send signals until then. A waiter that is freed
+ * before hands the child over to its thread, which then reaps, and frees the
+ * waiter; state says who was first.
+ */
+#include <errno.h>
+#include <sys/wait.h>
+
+#include "base/sys.h"
+#include "loop/internal.h"
+#include "process/internal.h"
+
+enum { WAITING, ENDED, ABANDONED };
+
+struct bki_waiter {
+    bk_handle handle; /* first */
+    bk_loop *loop;    /* borrowed until it is abandoned */
+    void *arg;
+    pthread_t thread;
+    int pid;
+    uint32_t state; /* atomic; the thread or the owner changes it, once */
+};
+
+/* The kernel refuses nothing else, while the child is ours. */
+static void
+wait_for(int pid, int options)
+{
+    int returncode;
+    int r;
+
+    do {
+        r = bki_sys_waitid(pid, options, &returncode);
+    } while (r == -EINTR);
+}
+
+static bool
+change_state(struct bki_waiter *waiter, uint32_t state)
+{
+    uint32_t waiting = WAITING;
+
+    return __atomic_compare_exchange_n(&waiter->state, &waiting, state, false,
+                                       __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+
+static void *
+run_waiter(void *arg)
+{
+    struct bki_waiter *waiter = arg;
+
+    wait_for(waiter->pid, WEXITED | WNOWAIT);
+    if (change_state(waiter, ENDED)) {
+        (void)bk_loop_schedule_threadsafe(waiter->loop, &waiter->handle);
+        return NULL;
+    }
+    wait_for(waiter->pid, WEXITED);
+    bki_sys_free(waiter);
+    return NULL;
+}
+
+int
+bki_waiter_new(bk_loop *loop, int pid, bk_handle_cb on_ended, void *arg,
+               struct bki_waiter **ret_waiter)
+{
+    struct bki_waiter *waiter = bki_sys_calloc(1, sizeof(*waiter));
+    int r;
+
+    if (waiter == NULL) {
+        return -ENOMEM;
+    }
+    bk_handle_init(&waiter->handle, on_ended);
+    waiter->handle._flags = BKI_HANDLE_IS_IO;
+    waiter->loop = loop;
+    waiter->arg = arg;
+    waiter->pid = pid;
+    r = bki_sys_thread_create(run_waiter, waiter, false, &waiter->thread);
+    if (r < 0) {
+        bki_sys_free(waiter);
+        return r;
+    }
+    *ret_waiter = waiter;
+    return 0;
+}
+
+void *
+bki_waiter_arg(bk_handle *handle)
+{
+    return ((struct bki_waiter *)(void *)handle)->arg;
+}
+
+bool
+bki_waiter_free(struct bki_waiter *waiter)
+{
+    bk_loop *loop = waiter->loop;
+
+    if (!bki_loop_is_forked(loop)) { /* else the thread is the parent's */
+        if (change_state(waiter, ABANDONED)) {
+            bki_sys_thread_detach(waiter->thread);
+            return true;
+        }
+        bki_sys_thread_join(waiter->thread);
+    }
+    bki_inbox_take(loop);
+    (void)bki_ready_remove(loop, &waiter->handle);
+    bki_sys_free(waiter);
+    return false;
+}
+
+static void *
+reap(void *arg)
+{
+    wait_for((int)(intptr_t)arg, WEXITED);
+    return NULL;
+}
+
+void
+bki_reap_later(int pid, bool is_killed)
+{
+    int returncode;
+    int r = bki_sys_waitid(pid, WEXITED | WNOHANG, &returncode);
+
+    if (r > 0 || r == -ECHILD) {
+        return;
+    }
+    r = bki_sys_thread_create(reap, (void *)(intptr_t)pid, true, NULL);
+    if (r < 0 && is_killed) {
+        wait_for(pid, WEXITED);
+    }
+}
