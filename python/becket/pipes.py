@@ -359,7 +359,8 @@ class PipesMixin(LoopBase):
         try:
             await waiter
         except BaseException:
-            transport.close()
+            if not self.is_closed():  # else it is collected, with a warning
+                transport.close()
             raise
         if self.get_debug():
             logger.debug(

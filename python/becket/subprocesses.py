@@ -90,6 +90,7 @@ class _UnixSubprocessTransport(asyncio.SubprocessTransport):
         self._wakes_at_exit = versions.WAIT_ENDS_AT_EXIT
         self._exit_waiters: set[asyncio.Future[int]] = set()
         self._pending_calls: deque[Any] | None = deque()
+        self._connecting = -1
         self._pipes: dict[int, Any] = {
             fd: None
             for fd, name in _NAMES.items()
@@ -199,6 +200,9 @@ class _UnixSubprocessTransport(asyncio.SubprocessTransport):
                     await self._connect_pipe(fd, getattr(self._proc, name))
         except (SystemExit, KeyboardInterrupt):
             raise
+        except GeneratorExit:  # the loop is gone
+            self._give_up()
+            raise
         except BaseException as exc:
             self._give_up()
             if not waiter.done():
@@ -212,6 +216,7 @@ class _UnixSubprocessTransport(asyncio.SubprocessTransport):
             waiter.set_result(None)
 
     async def _connect_pipe(self, fd: int, pipe: Any) -> None:
+        self._connecting = fd
         if fd == 0:
             _, protocol = await self._loop.connect_write_pipe(
                 lambda: WriteSubprocessPipeProto(self, fd), pipe
@@ -232,7 +237,12 @@ class _UnixSubprocessTransport(asyncio.SubprocessTransport):
             return
         for fd, name in _NAMES.items():
             pipe = getattr(self._proc, name)
-            if pipe is not None and self._pipes.get(fd) is None:
+            if pipe is None or self._pipes[fd] is not None:
+                continue
+            if fd == self._connecting and not self._loop.is_closed():
+                # A transport may have it: that forgets its number first.
+                self._loop.call_soon(pipe.close)
+            else:
                 pipe.close()
         if self._child is None:  # nobody watches it
             with contextlib.suppress(PermissionError):  # somebody else's
@@ -404,6 +414,9 @@ class SubprocessesMixin(PipesMixin):
         try:
             await waiter
         except (SystemExit, KeyboardInterrupt):
+            raise
+        except GeneratorExit:  # nothing can be waited for any more
+            transport.close()
             raise
         except BaseException:
             await transport._abandon()

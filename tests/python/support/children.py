@@ -47,8 +47,17 @@ def state(pid):
 def wait_for_state(pid, states, wait=10.0):
     """Wait, without the loop, until the process is in one of the states."""
     deadline = time.monotonic() + wait
-    while state(pid) not in states:
-        assert time.monotonic() < deadline, f"{pid} is in {state(pid)}"
+    while (now := state(pid)) is None or now not in states:
+        assert now is not None, f"{pid} is no more"
+        assert time.monotonic() < deadline, f"{pid} is in state {now}"
+        time.sleep(0.001)
+
+
+def wait_for_end(pid, wait=10.0):
+    """Wait, without the loop, until the process is a zombie or no more."""
+    deadline = time.monotonic() + wait
+    while state(pid) not in ("Z", None):
+        assert time.monotonic() < deadline, f"{pid} has not ended"
         time.sleep(0.001)
 
 
