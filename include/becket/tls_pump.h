@@ -94,7 +94,10 @@ typedef struct {
     int (*pause_carrier)(bk_tls_pump *pump, void *self);
     int (*resume_carrier)(bk_tls_pump *pump, void *self);
     int (*abort_carrier)(bk_tls_pump *pump, int error, void *self);
-    /* After the goodbye: close the carrier in the loop's next turn. */
+    /* After the goodbye: close the carrier in the loop's next turn. It sends
+     * what it keeps first, for which a peer that does not read may never make
+     * room; so the timer goes on, or is started where the peer was the first
+     * to say goodbye, unless the embedder stops it. */
     int (*close_carrier)(bk_tls_pump *pump, void *self);
 
     /* What is written may wait for the end of the running callback: true when
@@ -121,7 +124,8 @@ typedef struct {
     int (*fail)(bk_tls_pump *pump, int error, bk_tls_stage stage, void *self);
 
     /* The clock. One timer at a time, for the handshake or the shutdown (the
-     * state tells): bk_tls_pump_expired() when it fires. */
+     * state tells): bk_tls_pump_expired() when it fires. The latter may be
+     * started by close_carrier, too. */
     int (*start_timer)(bk_tls_pump *pump, void *self);
     void (*stop_timer)(bk_tls_pump *pump, void *self);
     /* bk_tls_pump_step(step) in the loop's next turn. */

@@ -178,6 +178,7 @@ class ConnectMixin(SocketsMixin):
             await waiter
         except BaseException:
             transport.close()
+            del waiter  # it has the exception, which has this frame
             raise
         return transport, protocol
 

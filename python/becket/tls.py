@@ -143,6 +143,7 @@ class TlsMixin(LoopBase):
             transport.close()
             made.cancel()
             resumed.cancel()
+            del waiter  # it has the exception, which has this frame
             raise
         assert app_transport is not None
         return app_transport

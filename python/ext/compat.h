@@ -291,6 +291,25 @@ bkpy_task_factory_rule(void)
 /* A coroutine tells its state: inspect.getcoroutinestate() asks for it. */
 #define BKPY_COROUTINES_HAVE_STATE (PY_VERSION_HEX >= 0x030F0000)
 
+/* is_closing() of a TLS transport is true, too, while the one below closes. */
+static inline bool
+bkpy_tls_closes_with_carrier(void)
+{
+    unsigned long micro = Py_Version >> 8;
+
+    return micro >= 0x030D01 || (micro >= 0x030C08 && micro < 0x030D00);
+}
+
+/* ssl_shutdown_timeout holds until connection_lost(), also when the peer was
+ * the first to end. Before, it ends with the goodbye. */
+static inline bool
+bkpy_tls_shutdown_timeout_lasts(void)
+{
+    unsigned long micro = Py_Version >> 8;
+
+    return micro >= 0x030F02 || (micro >= 0x030E0A && micro < 0x030F00);
+}
+
 /* The structs of the module _ssl begin as tls_openssl.c has it. */
 #define BKPY_KNOWS_SSL_LAYOUT (PY_VERSION_HEX < 0x03100000)
 

@@ -454,7 +454,7 @@ attempt_drain(StreamOpObject *op, bool Py_UNUSED(is_first), PyObject **ret)
     PyObject *transport;
     PyObject *protocol;
     bkpy_attrs attrs;
-    int is_closing = 0;
+    int is_closing;
     bool is_open;
 
     if (!bkpy_writer_look(state, op->owner, &attrs) ||
@@ -466,10 +466,12 @@ attempt_drain(StreamOpObject *op, bool Py_UNUSED(is_first), PyObject **ret)
         return BKPY_STREAM_UNUSUAL;
     }
     protocol = Py_NewRef(attrs.of[BKPY_WRITER_PROTOCOL]);
-    if (!view.is_tls) {
-        is_closing =
-            bkpy_stream_is_closing(StreamTransportObject_CAST(transport));
-    }
+    Py_INCREF(transport);
+    is_closing =
+        view.is_tls
+            ? bkpy_tls_transport_is_closing(TlsTransportObject_CAST(transport))
+            : bkpy_stream_is_closing(StreamTransportObject_CAST(transport));
+    Py_DECREF(transport);
     is_open = is_closing == 0 && lets_write(state, protocol);
     Py_DECREF(protocol);
     if (!is_open) {

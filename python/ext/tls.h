@@ -5,7 +5,7 @@
  * tls_protocol.c  life cycle, the carrier's protocol
  * tls_ops.c       what the record pump asks for
  * tls_read.c      plain bytes to the user's protocol
- * stream_reader.c the direct path into asyncio.StreamReader (streams.h)
+ * tls_streams.c   asyncio's streams on such a transport
  * tls_transport.c what the user's protocol gets as its transport
  * tls_info.c      attributes
  * tls_engine.c    the engine over an ssl.SSLObject's memory
@@ -165,13 +165,25 @@ int bkpy_tls_readable(bk_tls_pump *pump, void *op);
 PyObject *bkpy_tls_transport_write(PyObject *op, PyObject *const *args,
                                    Py_ssize_t nargs, PyObject *kwnames);
 
-/* The user may still write. */
-bool bkpy_tls_transport_is_open(const TlsTransportObject *self);
-
 TlsTransportObject *bkpy_tls_transport_new(TlsProtocolObject *tls);
 
 /* It is the user's alone from here on. */
 void bkpy_tls_drop_transport(TlsProtocolObject *tls);
+
+/* --- tls_streams.c --- */
+
+/* Give the reader of an asyncio.StreamReaderProtocol the class of ours. */
+void bkpy_tls_adopt_reader(TlsProtocolObject *self);
+
+/* data_received() of such a protocol without running Python: 1, 0 where that
+ * is not possible, or a code. */
+int bkpy_tls_feed_reader(TlsProtocolObject *self, const void *data, size_t len);
+
+/* The user may still write. */
+bool bkpy_tls_transport_is_open(const TlsTransportObject *self);
+
+/* is_closing(): 1, 0, or -1 with an exception. */
+int bkpy_tls_transport_is_closing(TlsTransportObject *self);
 
 /* --- tls_info.c --- */
 

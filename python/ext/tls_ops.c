@@ -19,7 +19,6 @@
 #include "errors.h"
 #include "log.h"
 #include "scope.h"
-#include "streams.h"
 
 /* --- exceptions --- */
 
@@ -298,14 +297,6 @@ call_soon(TlsProtocolObject *self, PyObject *owner, const char *name)
     return 0;
 }
 
-static int
-on_close_carrier(bk_tls_pump *Py_UNUSED(pump), void *op)
-{
-    TlsProtocolObject *self = op;
-
-    return self->carrier == NULL ? 0 : call_soon(self, self->carrier, "close");
-}
-
 /* A carrier that nothing holds, or that has another protocol by now, does not
  * come back to us. */
 static bool
@@ -395,19 +386,6 @@ call_app(TlsProtocolObject *self, PyObject *name, PyObject *arg)
     return result;
 }
 
-/* Nobody but us may hold a server's protocol by now, and its reader. */
-static void
-adopt_reader(TlsProtocolObject *self)
-{
-    PyObject *app = self->app;
-
-    if (self->is_reader && app != NULL && !self->loop->is_debug) {
-        Py_INCREF(app);
-        bkpy_reader_protocol_adopt(self->state, app);
-        Py_DECREF(app);
-    }
-}
-
 static int
 on_connected(bk_tls_pump *Py_UNUSED(pump), void *op)
 {
@@ -420,7 +398,7 @@ on_connected(bk_tls_pump *Py_UNUSED(pump), void *op)
     }
     if (self->app_state == BKPY_TLS_APP_INIT) {
         self->app_state = BKPY_TLS_APP_MADE;
-        adopt_reader(self);
+        bkpy_tls_adopt_reader(self);
         result = call_app(self, self->state->str_connection_made,
                           (PyObject *)self->app_transport);
         if (result == NULL) {
@@ -561,6 +539,23 @@ on_stop_timer(bk_tls_pump *Py_UNUSED(pump), void *op)
     Py_XDECREF(result);
     Py_DECREF(timer);
     PyErr_SetRaisedException(exc);
+}
+
+static int
+on_close_carrier(bk_tls_pump *pump, void *op)
+{
+    TlsProtocolObject *self = op;
+    int r = 0;
+
+    if (!bkpy_tls_shutdown_timeout_lasts()) {
+        on_stop_timer(pump, op);
+    }
+    else if (self->timer == NULL) {
+        r = on_start_timer(pump, op);
+    }
+    return r < 0 || self->carrier == NULL
+               ? r
+               : call_soon(self, self->carrier, "close");
 }
 
 static int

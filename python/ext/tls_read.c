@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "streams.h"
 #include "tls.h"
 
 /* Most messages fit one record, which is read into memory of the stack. */
@@ -113,26 +112,6 @@ call_app(TlsProtocolObject *self, PyObject *name, PyObject *arg)
     return 0;
 }
 
-/* To asyncio's own reader, without running Python: 1, 0 where that is not
- * possible, or a code. */
-static int
-feed_reader(TlsProtocolObject *self, const struct plain *plain)
-{
-    const bkpy_reader_input in = {.data = plain->first, .len = plain->len};
-    PyObject *app = self->app;
-    int r;
-
-    if (!self->is_reader || app == NULL || plain->bytes != NULL ||
-        self->app_transport == NULL) {
-        return 0;
-    }
-    Py_INCREF(app);
-    r = bkpy_reader_protocol_feed(self->state, app,
-                                  self->app_transport->reading, &in);
-    Py_DECREF(app);
-    return r < 0 ? bkpy_tls_stash(self) : r;
-}
-
 static int
 deliver(TlsProtocolObject *self, struct plain *plain)
 {
@@ -142,7 +121,9 @@ deliver(TlsProtocolObject *self, struct plain *plain)
     if (plain->len == 0) {
         return 0;
     }
-    r = feed_reader(self, plain);
+    r = plain->bytes == NULL
+            ? bkpy_tls_feed_reader(self, plain->first, plain->len)
+            : 0;
     if (r != 0) {
         return r < 0 ? r : 0;
     }

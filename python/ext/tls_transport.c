@@ -149,13 +149,6 @@ tls_of(PyObject *op)
     return tls == NULL || tls->sslobj == NULL ? NULL : tls;
 }
 
-bool
-bkpy_tls_transport_is_open(const TlsTransportObject *self)
-{
-    return self->tls != NULL && self->tls->sslobj != NULL && !self->is_closed &&
-           bkpy_tls_is_alive(self->tls);
-}
-
 /* Call the pump, in which any code may run and close() be called once more:
  * hold what it is part of. */
 #define CALL(tls, call) (Py_INCREF(tls), end_call(tls, (call)))
@@ -417,7 +410,9 @@ tls_transport_force_close(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
 static PyObject *
 tls_transport_is_closing(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(TlsTransportObject_CAST(op)->is_closed);
+    int r = bkpy_tls_transport_is_closing(TlsTransportObject_CAST(op));
+
+    return r < 0 ? NULL : PyBool_FromLong(r);
 }
 
 /* --- reading --- */

@@ -175,11 +175,7 @@ end_shutdown(bk_tls_pump *pump)
     if (r == 0) {
         r = bki_tls_call_eof(pump);
     }
-    if (r < 0) {
-        return r;
-    }
-    pump->_ops->stop_timer(pump, pump->_self);
-    return pump->_ops->close_carrier(pump, pump->_self);
+    return r < 0 ? r : pump->_ops->close_carrier(pump, pump->_self);
 }
 
 /* After the carrier's end nobody waits for an answer. */

@@ -168,9 +168,10 @@ call_soon(bk_tls_pump *pump, bk_tls_step step, void *self)
 static int
 close_carrier(bk_tls_pump *pump, void *self)
 {
-    (void)pump;
-    ask(self, STEP_CLOSE_CARRIER);
-    return 0;
+    bk_tls *tls = self;
+
+    ask(tls, STEP_CLOSE_CARRIER);
+    return bk_timer_is_scheduled(&tls->timer) ? 0 : start_timer(pump, self);
 }
 
 static void

@@ -254,6 +254,25 @@ START_TEST(peer_that_does_not_read)
 }
 END_TEST
 
+/* It has ended itself, which starts the clock. */
+START_TEST(peer_that_ends_and_does_not_read)
+{
+    tls_options.shutdown_timeout_ns = 20 * MS;
+    tls_connect(SUPPORT_EPOLL, kinds[_i].role, kinds[_i].version);
+    shrink_buffers(stream_fds[0]);
+    for (size_t given = 0; tls.pauses == 0; given += 40000) {
+        ck_assert_uint_lt(given, BIG - 40000);
+        tls_write_big(given, 40000);
+    }
+    ck_assert_int_eq(shutdown(stream_fds[1], SHUT_WR), 0);
+    TLS_UNTIL(tls.lost_count == 1);
+    ck_assert_int_eq(tls.lost_error, -ETIMEDOUT);
+    tls_expect_log("pause eof lost ");
+    expect_no_blocks();
+    tls_end();
+}
+END_TEST
+
 START_TEST(write_limits)
 {
     tls_connect(SUPPORT_EPOLL, TLS_CLIENT, TLS1_3_VERSION);
@@ -398,6 +417,7 @@ tls_data_suite(void)
     ADD_KINDS(what_was_written_goes_before_the_end);
     tcase = new_tls_case(suite, "flow control");
     ADD_KINDS(peer_that_does_not_read);
+    ADD_KINDS(peer_that_ends_and_does_not_read);
     tcase_add_test(tcase, write_limits);
     ADD_KINDS(paused_reading_keeps_records);
     ADD_KINDS(paused_reading_is_bounded);

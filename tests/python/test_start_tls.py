@@ -3,7 +3,10 @@
 
 import asyncio
 import contextlib
+import gc
 import ssl
+import sys
+import weakref
 
 import pytest
 
@@ -195,7 +198,12 @@ async def test_cancelled(loop):
 async def test_cancelled_before_it_began(loop):
     async with plain_pair(loop) as (client, server):
         task = asyncio.ensure_future(
-            loop.start_tls(client.transport, client, client_context())
+            loop.start_tls(
+                client.transport,
+                client,
+                client_context(),
+                server_hostname=NAME,
+            )
         )
         await asyncio.sleep(0)
         task.cancel()
@@ -406,3 +414,68 @@ async def test_lower_transport_pauses_writing(loop):
     client.transport.close()
     await client.lost
     await server.lost
+
+
+def frees_failed():
+    """create_connection() and start_tls() leave no cycle when they fail."""
+    return sys.version_info >= (3, 15) or sys.version_info[:3] >= (3, 14, 9)
+
+
+@pytest.mark.oracle_skip("left to the collector", when=not frees_failed())
+@pytest.mark.parametrize("how", ["start_tls", "create_connection"])
+async def test_failed_handshake_leaves_no_cycle(loop, how):
+    gc.collect()
+    gc.disable()
+    try:
+        protocol = weakref.ref(await fail_handshake(loop, how))
+        await spin(5)
+        assert protocol() is None
+    finally:
+        gc.enable()
+
+
+class Forgetful(asyncio.Protocol):
+    """Keeps nothing, least of all the exception."""
+
+
+async def fail_handshake(loop, how):
+    """Where the protocol of the failed connection is still to be seen."""
+    ours, theirs = tcp_pair()
+    protocol = Forgetful()
+    kwargs = {"server_hostname": NAME}
+    with theirs:
+        theirs.send(b"this is no TLS, and long enough to be told\r\n")
+        with pytest.raises(ssl.SSLError):
+            if how == "start_tls":
+                lower, _ = await loop.create_connection(
+                    asyncio.Protocol, sock=ours
+                )
+                await loop.start_tls(
+                    lower, protocol, client_context(), **kwargs
+                )
+            else:
+                await loop.create_connection(
+                    lambda: protocol, sock=ours, ssl=client_context(), **kwargs
+                )
+    return protocol
+
+
+def checks_names():
+    """wrap_bio() refuses a context that checks names without a name."""
+    version = sys.version_info[:3]
+    return version >= (3, 14, 8) or (3, 13, 16) <= version < (3, 14)
+
+
+@pytest.mark.skipif(not checks_names(), reason="not checked before 3.14.8")
+async def test_a_name_is_needed_where_it_is_checked(loop):
+    async with plain_pair(loop) as (client, _):
+        with pytest.raises(ValueError, match="requires server_hostname"):
+            await loop.start_tls(client.transport, client, client_context())
+    ours, theirs = tcp_pair()
+    with theirs:
+        with pytest.raises(ValueError, match="requires server_hostname"):
+            await loop.create_connection(
+                Recorder, sock=ours, ssl=client_context(), server_hostname=""
+            )
+        assert ours.fileno() == -1
+        assert theirs.recv(1) == b""

@@ -2,6 +2,7 @@
 """The end of a TLS connection: goodbyes, cut-offs, peers that stay."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import re
@@ -31,6 +32,9 @@ pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.one_poller]
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 MEBIBYTE = 1 << 20
 TIMED_OUT = "SSL shutdown timed out"
+VERSION = sys.version_info[:3]
+CLOSES_WITH_LOWER = VERSION >= (3, 13, 1) or (3, 12, 8) <= VERSION < (3, 13)
+TIMEOUT_LASTS = VERSION >= (3, 15, 2) or (3, 14, 10) <= VERSION < (3, 15)
 
 
 @row("P4F-007")
@@ -172,6 +176,55 @@ async def test_peer_stops_reading(loop, how):
         assert isinstance(exc, TimeoutError)
         assert str(exc) == TIMED_OUT
         assert transport.get_write_buffer_size() == 0
+
+
+@row("P4F-009")
+@pytest.mark.skipif(not TIMEOUT_LASTS, reason="waits for ever before 3.14.10")
+@pytest.mark.parametrize("goodbye", [False, True])
+async def test_peer_ends_and_does_not_read(loop, goodbye):
+    """What waits for it does not hold the connection for ever."""
+    async with connected(sockets=small_pair, ssl_shutdown_timeout=0.05) as (
+        transport,
+        protocol,
+        peer,
+    ):
+        for _ in range(64):
+            transport.write(bytes(65536))
+        if goodbye:
+            peer.setblocking(False)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                peer.unwrap()
+        else:
+            plain = plain_of(peer)
+            plain.shutdown(socket.SHUT_WR)
+        exc = await protocol.lost
+        assert isinstance(exc, TimeoutError)
+        assert str(exc) == TIMED_OUT
+        if not goodbye:
+            plain.close()
+
+
+@row("P4F-009")
+async def test_peer_ends_and_reads_on(loop):
+    """All that was written arrives, and the timer does not fire later."""
+    async with connected(sockets=small_pair, ssl_shutdown_timeout=10) as (
+        transport,
+        protocol,
+        peer,
+    ):
+        for _ in range(16):
+            transport.write(bytes(65536))
+        reading = asyncio.to_thread(read_to_end, peer, 16 * 65536)
+        assert await reading == 16 * 65536
+        peer.shutdown(socket.SHUT_WR)
+        assert await protocol.lost is None
+
+
+def read_to_end(peer, size):
+    got = 0
+    while got < size:
+        got += len(peer.recv(65536))
+    return got
 
 
 async def tls_client(address, unix=False):
@@ -364,9 +417,20 @@ async def test_is_closing_with_the_lower_transport(loop):
     with peer:
         assert not transport.is_closing()
         lower.close()
-        assert transport.is_closing() == (sys.version_info >= (3, 14))
+        assert transport.is_closing() == CLOSES_WITH_LOWER
         await protocol.lost
         assert transport.is_closing()
+
+
+async def test_is_closing_where_sending_fails(loop):
+    """What was put off is sent first, so that its failure is seen."""
+    async with connected() as (transport, protocol, peer):
+        reset(plain_of(peer))
+        lower = transport._ssl_protocol._transport
+        transport.write(b"nobody reads this")
+        assert transport.is_closing() == CLOSES_WITH_LOWER
+        assert lower.is_closing()
+        assert isinstance(await protocol.lost, OSError)
 
 
 @row("P4F-015")
