@@ -28,8 +28,9 @@ static const char *const watched[] = {
 static bool
 is_watched(const char *event)
 {
-    /* Most events are none of these modules'. */
-    if (event[0] != 'o' && event[0] != 's') {
+    /* Most events are none of these modules', and those of socket, which come
+     * with every datagram, can be told by their second letter. */
+    if ((event[0] != 'o' && event[0] != 's') || event[1] == 'o') {
         return false;
     }
     for (size_t i = 0; i < Py_ARRAY_LENGTH(watched); i++) {
