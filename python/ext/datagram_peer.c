@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "address.h"
+#include "peers.h"
 
 static void
 keep(bkpy_peer *peer, PyObject *object, const struct sockaddr *address,
@@ -39,7 +40,10 @@ bkpy_datagram_sender(DatagramTransportObject *self,
         memcmp(&peer->u, address, len) == 0) {
         return Py_NewRef(peer->object);
     }
-    object = bkpy_address_to_python(address, len);
+    /* Most sockets hear from one peer only, and need no table. */
+    object = peer->object == NULL || self->loop == NULL
+                 ? bkpy_address_to_python(address, len)
+                 : bkpy_peers_find(self->loop, address, len);
     if (object != NULL && len > 0 && len <= sizeof(peer->u)) {
         keep(peer, object, address, len);
     }

@@ -22,6 +22,7 @@
 #include <errno.h>
 
 #include "handle.h"
+#include "peers.h"
 #include "sock_op.h"
 
 /* asyncio's default of slow_callback_duration, in seconds. */
@@ -224,6 +225,7 @@ release(LoopObject *self)
     release_handles(self);
     r = bk_loop_close(self->core);
     Py_CLEAR(self->spare_bytes);
+    bkpy_peers_clear(self);
     bkpy_watches_close(self);
     while (self->anchors.next != &self->anchors) {
         bkpy_anchor_drop(self->anchors.next);

@@ -41,6 +41,7 @@ typedef struct LoopObject {
     unsigned free_handle_count;
     unsigned free_sock_op_count;
     PyObject *spare_bytes;     /* spare.c: owned, or NULL */
+    struct bkpy_peers *peers;  /* peers.c: owned, or NULL */
     char *sock_landing;        /* sock_attempt.c: owned memory, or NULL */
     bool is_sock_bulky;        /* the last sock_recv() got much */
     PyObject *context_keyword; /* loop_call.c: owned string, or NULL */

@@ -2,9 +2,11 @@
 """create_datagram_endpoint(): its arguments, and what it does to sockets."""
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import os
+import random
 import socket
 
 import pytest
@@ -110,6 +112,70 @@ async def test_ipv6(loop):
         assert peer.recv(9) == b"six"
         assert protocol.senders == [peer.getsockname()]
     await finish(transport)
+
+
+MANY_SENDERS = 400  # more than a loop is likely to remember
+
+
+@pytest.mark.parametrize(
+    ("host", "family"),
+    [
+        ("127.0.0.1", socket.AF_INET),
+        pytest.param(
+            "::1",
+            socket.AF_INET6,
+            marks=pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here"),
+        ),
+    ],
+)
+async def test_many_senders(loop, host, family):
+    """Again and again, in no order: each is known and answered by its own
+    address.
+    """
+    transport, protocol = await loop.create_datagram_endpoint(
+        Echo, local_addr=(host, 0)
+    )
+    address = transport.get_extra_info("sockname")
+    generator = random.Random(1)
+    with contextlib.ExitStack() as stack:
+        peers = [
+            stack.enter_context(udp(host, family)) for _ in range(MANY_SENDERS)
+        ]
+        known = {peer.getsockname() for peer in peers}
+        for _ in range(4):
+            order = generator.choices(peers, k=MANY_SENDERS)
+            for start in range(0, MANY_SENDERS, 20):
+                before = len(protocol.data)
+                some = order[start : start + 20]
+                for peer in some:
+                    peer.sendto(repr(peer.getsockname()).encode(), address)
+                await protocol.received(before + len(some))
+                for peer in some:
+                    assert peer.recv(999) == repr(peer.getsockname()).encode()
+    assert [repr(s).encode() for s in protocol.senders] == protocol.data
+    assert set(protocol.senders) <= known
+    await finish(transport)
+
+
+async def test_senders_of_other_hosts(loop):
+    """All that an IPv4 address can look like, with one port for all."""
+    hosts = ["127.0.0.2", "127.1.10.100", "127.99.200.255", "127.255.255.9"]
+    async with bound(loop, Echo, local_addr=("0.0.0.0", 0)) as (
+        _,
+        protocol,
+        peer,
+        address,
+    ):
+        port = address[1]
+        with contextlib.ExitStack() as stack:
+            peers = [stack.enter_context(udp(host)) for host in hosts]
+            for other in peers:
+                other.sendto(b"?", ("127.0.0.1", port))
+                peer.sendto(b"!", ("127.0.0.1", port))
+            await protocol.received(2 * len(peers))
+            expected = [other.getsockname() for other in peers]
+            assert protocol.senders[::2] == expected
+            assert [other.recv(9) for other in peers] == [b"?"] * len(peers)
 
 
 @row("P1A-099")
