@@ -7,6 +7,7 @@ import signal
 from typing import Any
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+LARGE_BYTES = 1 << 20  # more than any loop receives at once
 
 # What a server shows, and its key: in the folder where it is started.
 CERTIFICATE = ("certificate.pem", "key.pem")
@@ -16,6 +17,16 @@ def die_with_parent() -> None:
     """A bench that was killed leaves no servers behind."""
     if ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
         raise OSError("prctl(PR_SET_PDEATHSIG) failed")
+
+
+def settle_malloc() -> None:
+    """Let glibc serve large blocks without a system call for each.
+
+    It begins to do so when it first frees one that is larger, as any program
+    of some size does at some time. Before that, asyncio pays for mmap, mremap
+    and munmap with every receive, which is four times its own work.
+    """
+    bytearray(LARGE_BYTES)  # freed at once
 
 
 def fail_loudly(loop: asyncio.AbstractEventLoop) -> None:

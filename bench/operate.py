@@ -44,6 +44,7 @@ def measure_for(run: Run, seconds: float) -> dict[str, float]:
 
 def main() -> None:
     child.die_with_parent()
+    child.settle_malloc()
     name, operation, seconds, count = sys.argv[1:]
     loop = LOOPS[name].make()
     asyncio.set_event_loop(loop)

@@ -21,7 +21,6 @@ from loops import LOOPS
 READ_BYTES = 65536  # of a stream or a socket, at most
 BACKLOG = 1024  # more than any row has connections
 CONGESTION = b"reno"  # inherited by what is accepted: see load/peer.c
-LARGE_BYTES = 1 << 20  # more than any loop receives at once
 
 StartServer = Callable[[int], Coroutine[Any, Any, str]]
 
@@ -271,19 +270,9 @@ SERVERS: dict[str, StartServer] = {
 background: list[object] = []  # what must live as long as the server
 
 
-def settle_malloc() -> None:
-    """Let glibc serve large blocks without a system call for each.
-
-    It begins to do so when it first frees one that is larger, as any program
-    of some size does at some time. Before that, asyncio pays for mmap, mremap
-    and munmap with every receive, which is four times its own work.
-    """
-    bytearray(LARGE_BYTES)  # freed at once
-
-
 def main() -> None:
     child.die_with_parent()
-    settle_malloc()
+    child.settle_malloc()
     name, program, size = sys.argv[1:]
     loop = LOOPS[name].make()
     asyncio.set_event_loop(loop)
