@@ -100,10 +100,12 @@ bki_handle_state(const bk_handle *handle)
     return __atomic_load_n(&handle->_state, __ATOMIC_RELAXED);
 }
 
+/* Who finds it idle may link it anew, in any thread: what was written to it
+ * before comes first. */
 static inline void
 bki_handle_set_state(bk_handle *handle, uint32_t state)
 {
-    __atomic_store_n(&handle->_state, state, __ATOMIC_RELAXED);
+    __atomic_store_n(&handle->_state, state, __ATOMIC_RELEASE);
 }
 
 /* Append to the ready queue. What other threads sent earlier goes first. The
