@@ -4,8 +4,8 @@
  *
  *     tls_echo certificate.pem key.pem [port]
  *
- * Built where the library has TLS, with -lssl -lcrypto. Port 0 takes one that is
- * free; the program says which. Serves until SIGINT or SIGTERM.
+ * Built where the library has TLS, with -lssl -lcrypto. Port 0 takes one that
+ * is free; the program says which. Serves until SIGINT or SIGTERM.
  */
 #include <openssl/ssl.h>
 #include <signal.h>
