@@ -22,7 +22,8 @@ struct bki_owned;
 struct bki_signal;
 
 /* Where a handle is: its _state. Only sending changes it from another thread:
- * IDLE to SENT, atomically. */
+ * IDLE to SENT, atomically. What the loop did with the handle before it made it
+ * idle comes before what the sender does. */
 enum {
     BKI_HANDLE_IDLE,
     BKI_HANDLE_QUEUED,  /* in the ready queue or the batch */
