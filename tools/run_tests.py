@@ -239,6 +239,18 @@ def run_conformance(environment: Environment) -> Result:
     return count_closing_line(output, exit_code)
 
 
+def run_script(environment: Environment, *command: str) -> Result:
+    """A script of tests/ that closes with its counts."""
+    exit_code, output = stream(
+        [environment.python, TOP / "tests" / command[0], *command[1:]],
+        environment.variables(),
+    )
+    result = count_closing_line(output, exit_code)
+    if exit_code == 0 and result.skipped:
+        result.failed = 0  # what it takes is not here
+    return result
+
+
 def run_soak(environment: Environment, is_full: bool) -> Result:
     """Mixed load on becket: seconds of it, or minutes."""
     seconds = SOAK_SECONDS_FULL if is_full else SOAK_SECONDS
@@ -288,6 +300,8 @@ def plan_core(machine: environments.Machine, is_full: bool) -> list[Part]:
             run_core, first, "c-tsan", *SANITIZE_THREADS, only=WITH_THREADS
         )
         parts.append(Part("C tests with threads, TSan", threads))
+        fuzzers = partial(run_script, first, "fuzz/run.py", "--seconds", "60")
+        parts.append(Part("Fuzzers", fuzzers))
     return parts
 
 
@@ -325,6 +339,11 @@ def plan(
 ) -> list[Part]:
     parts = [] if is_python_only else plan_core(machine, is_full)
     parts += plan_pythons(machine, is_full)
+    if is_full:
+        leaks = partial(
+            run_script, machine.environments[-1], "refleaks/run.py"
+        )
+        parts.append(Part("References", leaks))
     versions = take_for_sid(machine) if is_full else []
     if versions:
         name = f"Python {' and '.join(versions)} on sid"
