@@ -88,6 +88,18 @@ class _PipeMixin:
         elif self._loop.get_debug():
             logger.debug("%r: %s", self, message, exc_info=True)
 
+    def _watch(self, method: str, callback: Callable[[], object]) -> bool:
+        """Whether it is watched; one that cannot be is lost."""
+        try:
+            getattr(self._loop, method)(self._fileno, callback)
+        except OSError as exc:
+            self._close(exc)
+            return False
+        return True
+
+    def _close(self, exc: BaseException | None) -> None:
+        raise NotImplementedError
+
     def _call_connection_lost(self, exc: BaseException | None) -> None:
         if self._pipe is None:  # told already
             return
@@ -155,8 +167,7 @@ class _UnixReadPipeTransport(_PipeMixin, asyncio.ReadTransport):
 
     def _start(self) -> None:
         if self.is_reading():
-            self._loop.add_reader(self._fileno, self._read_ready)
-            self._polling = True
+            self._polling = self._watch("add_reader", self._read_ready)
 
     def _stop(self) -> None:
         self._polling = False
@@ -245,7 +256,8 @@ class _UnixWritePipeTransport(
                 return
             if sent > 0:
                 data = memoryview(data)[sent:]
-            self._loop.add_writer(self._fileno, self._write_ready)
+            if not self._watch("add_writer", self._write_ready):
+                return
         self._buffer += data
         self._maybe_pause_protocol()  # type: ignore[attr-defined]
 
@@ -292,7 +304,7 @@ class _UnixWritePipeTransport(
 
     def _watch_peer(self) -> None:
         if self._pipe is not None and (self._buffer or not self._closing):
-            self._loop.add_reader(self._fileno, self._read_ready)
+            self._watch("add_reader", self._read_ready)
 
     def _read_ready(self) -> None:
         if self._loop.get_debug():

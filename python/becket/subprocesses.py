@@ -9,6 +9,7 @@ connects their pipes, and children.py tells when they end.
 
 import asyncio
 import contextlib
+import functools
 import signal
 import subprocess
 import warnings
@@ -188,10 +189,16 @@ class _UnixSubprocessTransport(asyncio.SubprocessTransport):
     def _connect(self, waiter: "asyncio.Future[None]") -> None:
         connecting = self._connect_pipes(waiter)
         try:
-            self._loop.create_task(connecting)
+            task = self._loop.create_task(connecting)
         except BaseException:
             connecting.close()
             raise
+        task.add_done_callback(functools.partial(self._on_connected, waiter))
+
+    def _on_connected(self, waiter: "asyncio.Future[None]", task: Any) -> None:
+        if task.cancelled():  # before it began: its own clean-up has not run
+            self._give_up()
+            waiter.cancel()
 
     async def _connect_pipes(self, waiter: "asyncio.Future[None]") -> None:
         try:

@@ -2,6 +2,7 @@
 """Cancelled at each place where it waits: a subprocess leaves nothing."""
 
 import asyncio
+import contextlib
 import itertools
 import signal
 import sys
@@ -267,3 +268,22 @@ def test_interrupted_while_it_starts(new_loop, error):
         await until(lambda: "lost" in protocol.calls)
 
     loop.run_until_complete(end())
+
+
+@HANGS
+@pytest.mark.parametrize("count", range(1, 8))
+async def test_its_pipes_are_cancelled(loop, count):
+    """As asyncio.run() does at its end: every task, its own one too."""
+    tasks = asyncio.all_tasks()
+    starting = loop.create_task(loop.subprocess_exec(Log, *SLEEP))
+    await turns(count)
+    for task in asyncio.all_tasks() - tasks - {starting}:
+        task.cancel()
+    transport = None
+    with contextlib.suppress(asyncio.CancelledError):
+        transport, _ = await asyncio.wait_for(starting, LIMIT)
+    if transport is not None:  # they were connected already
+        transport.close()
+        await asyncio.wait_for(transport._wait(), LIMIT)
+    assert not children()
+    await turns(10)

@@ -11,10 +11,12 @@ nobody has received what was meant for somebody else.
 import asyncio
 import gc
 import random
+import subprocess
 import time
 from typing import NamedTuple
 
 from support.canaries import Table, polled
+from support.children import children
 from support.stage import World
 
 # Seconds until a scenario that does not end is cancelled: enough for all that
@@ -199,6 +201,18 @@ class Trial:
         if others:
             _, alive = await asyncio.wait(others, timeout=PATIENCE)
             assert not alive, f"tasks that do not end: {alive}"
+        for _ in range(SETTLING_TURNS):
+            await asyncio.sleep(0)
+        await self._end_processes()
+
+    async def _end_processes(self):
+        """Those that were killed are reaped by the loop, soon."""
+        deadline = time.monotonic() + PATIENCE
+        while left := children():
+            assert time.monotonic() < deadline, f"processes left: {left}"
+            # Those that failed as Popen started them are Popen's to reap.
+            subprocess._cleanup()
+            await asyncio.sleep(0.001)
         for _ in range(SETTLING_TURNS):
             await asyncio.sleep(0)
 

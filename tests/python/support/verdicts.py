@@ -39,6 +39,16 @@ SURVIVED = {
 }
 SURVIVED_CALLS = {
     ("send_file_by_kernel", "sendfile"): "read and sent by blocks",
+} | {
+    # How its end is learnt: where the loop cannot watch it, by a thread.
+    (name, call): "a thread waits for it"
+    for name in (
+        "talk_to_a_process",
+        "run_in_a_shell",
+        "end_a_process",
+        "lose_a_process",
+    )
+    for call in ("epoll_add", "fcntl")
 }
 
 # Where CPython's text replaces the error: "could not bind on any address".

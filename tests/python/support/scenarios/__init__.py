@@ -10,6 +10,7 @@ of the modules here, or in a new one that is imported below.
 
 from support.scenarios import (
     connect,
+    processes,
     serve,
     sockets,
     streams,
@@ -18,7 +19,7 @@ from support.scenarios import (
 )
 from support.scenarios.registry import SCENARIOS, Scenario, chosen
 
-MODULES = (connect, serve, sockets, streams, transports, watch)
+MODULES = (connect, processes, serve, sockets, streams, transports, watch)
 # The names that a test is parametrized with.
 NAMES = tuple(module.__name__.rpartition(".")[2] for module in MODULES)
 
@@ -29,6 +30,7 @@ __all__ = [
     "Scenario",
     "chosen",
     "connect",
+    "processes",
     "serve",
     "sockets",
     "streams",
