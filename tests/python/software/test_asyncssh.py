@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -73,6 +74,23 @@ async def run_pipes(process):
     await finish(process, await asyncio.to_thread(local.wait))
 
 
+async def run_terminal(process):
+    """The command has a terminal; its other side is the loop's."""
+    ours, theirs = pty.openpty()
+    local = subprocess.Popen(
+        process.command,
+        shell=True,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    await process.redirect(os.dup(ours), ours, send_eof=False)
+    await process.stdout.drain()
+    await finish(process, await asyncio.to_thread(local.wait))
+
+
 async def redirect(process, local):
     """The end of one output is not that of the other."""
     await process.redirect(
@@ -108,6 +126,7 @@ async def serving(run=run_streams, folder=None):
         authorized_client_keys=asyncssh.import_authorized_keys(trusted),
         process_factory=run,
         encoding=None,
+        line_editor=False,
         **options,
     )
     async with server:
@@ -253,6 +272,24 @@ async def test_one_command_feeds_another(loop, run):
         async with ssh.create_process("seq 1000") as first:
             done = await ssh.run("wc -l", stdin=first.stdout)
             assert done.stdout.strip() == "1000"
+
+
+async def test_terminal(loop):
+    """It echoes what is typed, and its size is the client's."""
+    command = "read a; stty size; read b; stty size; exit 5"
+    sizes = [(100, 30), (80, 25)]
+    async with connected(run=run_terminal) as ssh:
+        async with ssh.create_process(
+            command, term_type="xterm", term_size=sizes[0]
+        ) as process:
+            for columns, rows in sizes:
+                process.change_terminal_size(columns, rows)
+                process.stdin.write("typed\n")
+                assert await process.stdout.readline() == "typed\r\n"
+                wanted = f"{rows} {columns}\r\n"
+                assert await process.stdout.readline() == wanted
+            await process.wait_closed()
+            assert process.exit_status == 5
 
 
 async def test_client_ends_the_connection(loop):
