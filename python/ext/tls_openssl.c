@@ -254,6 +254,21 @@ direct_write(bk_tls_pump *pump, const void *data, size_t len, void *op)
     return r;
 }
 
+/* In the state that a failure leaves, unwrap() would complain of that state;
+ * read() tells the failure itself. Nobody misses what it may read. */
+static int
+shutdown_failure(TlsProtocolObject *self)
+{
+    PyObject *one = PyLong_FromLong(1);
+    int r = one == NULL ? bkpy_tls_stash(self)
+                        : bkpy_tls_call_sslobject(self, self->state->str_read,
+                                                  one, NULL);
+
+    Py_XDECREF(one);
+    return r == 0 || r == -EAGAIN ? failure(self, self->state->str_unwrap, NULL)
+                                  : r;
+}
+
 static int
 direct_shutdown(bk_tls_pump *pump, void *op)
 {
@@ -263,7 +278,7 @@ direct_shutdown(bk_tls_pump *pump, void *op)
     self->engine_calls++;
     r = bk_tls_openssl_engine()->shutdown(pump, &self->session);
     if (r == BK_TLS_ERROR) {
-        r = failure(self, self->state->str_unwrap, NULL);
+        r = shutdown_failure(self);
     }
     self->engine_calls--;
     return r;

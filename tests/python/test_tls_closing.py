@@ -401,6 +401,20 @@ async def test_data_after_close_is_not_delivered(loop):
         assert "data_received" not in protocol.calls
 
 
+@pytest.mark.parametrize("version", VERSIONS, ids=lambda v: v.name)
+async def test_data_after_the_goodbye(loop, version):
+    """The peer has heard our goodbye and talks on: that is an error."""
+    server = server_context(version)
+    async with connected(server=server) as (transport, protocol, peer):
+        transport.close()
+        assert await asyncio.to_thread(peer.recv, 100) == b""
+        await asyncio.to_thread(peer.sendall, b"talks on")
+        error = await protocol.lost
+        assert isinstance(error, ssl.SSLError)
+        assert error.reason == "APPLICATION_DATA_AFTER_CLOSE_NOTIFY"
+        assert bytes(protocol.data) == b""
+
+
 @row("P4G-034")
 async def test_is_closing_with_the_lower_transport(loop):
     ours, theirs = tcp_pair()
