@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 import os
+import ssl
 
 import pytest
 
@@ -73,11 +74,24 @@ async def test_errors_keep_the_connection(loop, server, way):
         assert await client.client_id() == number
 
 
+@contextlib.asynccontextmanager
+async def listening(client):
+    """redis-py does not wait for the end of such a connection: we do.
+
+    Over TLS it is an error if the server's last answers come after it.
+    """
+    async with client.pubsub(ignore_subscribe_messages=True) as heard:
+        yield heard
+        writer = heard.connection._writer
+    with contextlib.suppress(ssl.SSLError):
+        await writer.wait_closed()
+
+
 async def test_publish_and_subscribe(loop, server, way):
     async with (
         connected(server, way) as ear,
         connected(server, way) as mouth,
-        ear.pubsub(ignore_subscribe_messages=True) as heard,
+        listening(ear) as heard,
     ):
         await heard.subscribe("news")
         await heard.psubscribe("n?ws:*")
