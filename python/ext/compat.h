@@ -181,6 +181,20 @@ bkpy_instance_dict(PyObject *object)
 #    define BKPY_HAS_FREE_LISTS 1
 #endif
 
+/* PyLong_AsSsize_t() of an exact int, without a call where it is small. */
+static inline Py_ssize_t
+bkpy_long_as_size(PyObject *number)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    const PyLongObject *value = (const PyLongObject *)number;
+
+    if (PyUnstable_Long_IsCompact(value)) {
+        return PyUnstable_Long_CompactValue(value);
+    }
+#endif
+    return PyLong_AsSsize_t(number);
+}
+
 /* A dict may share its keys with others and then has an array of values, which
  * may be read: with free threads only the owner of its lock might. */
 #ifdef Py_GIL_DISABLED

@@ -461,13 +461,22 @@ reader_data_received(bk_transport *Py_UNUSED(t), const void *data, size_t len,
                      void *op)
 {
     StreamTransportObject *self = op;
+    PyObject *exc;
     bkpy_scope scope;
     int r;
 
     self->is_receiving = false;
     learn_size(self, len);
+    r = bkpy_stream_reader_hand(self, data, len);
+    if (r > 0) {
+        return;
+    }
+    exc = PyErr_GetRaisedException();
     enter(self, &scope, self->context);
-    r = bkpy_stream_reader_feed(self, data, len);
+    PyErr_SetRaisedException(exc);
+    if (r == 0) {
+        r = bkpy_stream_reader_feed(self, data, len);
+    }
     if (r < 0) {
         bkpy_stream_fail(self,
                          "Fatal error: protocol.data_received() call failed.");

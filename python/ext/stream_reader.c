@@ -139,7 +139,7 @@ wake(bkpy_state *state, PyObject *waiter)
 
 /* asyncio's _wakeup_waiter(). 1, 0 if there was nobody to wake, or -1. */
 static int
-wake_waiter(bkpy_state *state, const bkpy_attrs *attrs)
+wake_waiter(bkpy_state *state, PyObject *reader, const bkpy_attrs *attrs)
 {
     PyObject *waiter = attrs->of[BKPY_READER_WAITER];
     int r;
@@ -148,7 +148,7 @@ wake_waiter(bkpy_state *state, const bkpy_attrs *attrs)
         return 0;
     }
     Py_INCREF(waiter);
-    r = PyDict_SetItem(attrs->dict, state->str__waiter, Py_None);
+    r = bkpy_reader_set_waiter(state, reader, Py_None);
     if (r == 0) {
         r = wake(state, waiter);
     }
@@ -184,7 +184,7 @@ look_at_parts(bkpy_state *state, PyObject *reader, reader_parts *ret_parts)
         return false;
     }
     ret_parts->buffer = of[BKPY_READER_BUFFER];
-    ret_parts->limit = PyLong_AsSsize_t(of[BKPY_READER_LIMIT]);
+    ret_parts->limit = bkpy_long_as_size(of[BKPY_READER_LIMIT]);
     if (ret_parts->limit < 0) {
         PyErr_Clear();
     }
@@ -257,7 +257,7 @@ tell_reader(bkpy_state *state, PyObject *reader, const reader_parts *parts)
     bool must_pause =
         is_full(PyByteArray_GET_SIZE(parts->buffer), parts->limit);
 
-    if (wake_waiter(state, &parts->attrs) < 0) {
+    if (wake_waiter(state, reader, &parts->attrs) < 0) {
         return -1;
     }
     return must_pause ? check_pausing(state, reader) : 0;
@@ -274,7 +274,7 @@ hand_over(StreamOpObject *op, PyObject *reader, const reader_parts *parts,
 
     Py_INCREF(op);
     op->handed = data;
-    r = wake_waiter(state, &parts->attrs);
+    r = wake_waiter(state, reader, &parts->attrs);
     if (r == 0) {
         r = bkpy_handover_settle(op);
     }
@@ -355,6 +355,75 @@ bkpy_stream_reader_feed_bytes(StreamTransportObject *self, PyObject *data)
     return feed_target(self,
                        &(bkpy_reader_input){data, PyBytes_AS_STRING(data),
                                             (size_t)PyBytes_GET_SIZE(data)});
+}
+
+/* --- handing over, the short way --- */
+
+static bool
+refers_to(PyObject *ref, PyObject *obj)
+{
+    PyObject *found = NULL;
+
+    if (ref == NULL || !PyWeakref_CheckRefExact(ref) ||
+        PyWeakref_GetRef(ref, &found) < 0) {
+        PyErr_Clear();
+        return false;
+    }
+    Py_XDECREF(found); /* the operation has it */
+    return found == obj;
+}
+
+/* The operation that waits for so many bytes, if nothing but asyncio's own code
+ * runs when it is woken. Borrowed, or NULL. */
+static StreamOpObject *
+find_waiting(StreamTransportObject *self, Py_ssize_t size)
+{
+    bkpy_state *state = self->state;
+    StreamOpObject *op = self->reading;
+    bkpy_protocol_view view;
+    reader_parts parts;
+
+    if (op == NULL || Py_TYPE(op->waiter) != state->FutureType ||
+        self->loop->is_debug ||
+        bkpy_loop_overrides(self->loop, BKPY_OWN_CALL_SOON) ||
+        !bkpy_protocol_look(state, self->protocol, state->str_data_received,
+                            &view) ||
+        !refers_to(view.stream_reader_wr, op->owner) ||
+        !look_at_parts(state, op->owner, &parts) ||
+        is_full(size, parts.limit)) {
+        return NULL;
+    }
+    return bkpy_handover_find(op, op->owner, &parts.attrs, size);
+}
+
+int
+bkpy_stream_reader_hand(StreamTransportObject *self, const void *data,
+                        size_t len)
+{
+    bkpy_state *state = self->state;
+    StreamOpObject *op = find_waiting(self, (Py_ssize_t)len);
+    PyObject *waiter;
+    int r;
+
+    if (op == NULL) {
+        return 0;
+    }
+    op->handed = PyBytes_FromStringAndSize(data, (Py_ssize_t)len);
+    if (op->handed == NULL) {
+        return -1;
+    }
+    Py_INCREF(op);
+    waiter = Py_NewRef(op->waiter);
+    r = bkpy_reader_set_waiter(state, op->owner, Py_None);
+    if (r == 0) {
+        r = wake_future(state, waiter);
+    }
+    if (r == 0) {
+        r = bkpy_handover_settle(op);
+    }
+    Py_DECREF(waiter);
+    Py_DECREF(op);
+    return r < 0 ? -1 : 1;
 }
 
 /* --- receiving into the buffer --- */
@@ -453,7 +522,7 @@ feed_eof(bkpy_state *state, PyObject *reader)
         return 0;
     }
     if (PyDict_SetItem(attrs.dict, state->str__eof, Py_True) < 0 ||
-        wake_waiter(state, &attrs) < 0) {
+        wake_waiter(state, reader, &attrs) < 0) {
         return -1;
     }
     return 1;

@@ -226,6 +226,11 @@ int bkpy_stream_reader_feed(StreamTransportObject *self, const void *data,
 int bkpy_stream_reader_feed_eof(StreamTransportObject *self,
                                 bool *ret_is_kept_open);
 
+/* The same, where a read that waits for all of it is all there is to wake; so
+ * that no context need be entered. 0 also if that is not so. */
+int bkpy_stream_reader_hand(StreamTransportObject *self, const void *data,
+                            size_t len);
+
 /* The same for bytes that were received as such. */
 int bkpy_stream_reader_feed_bytes(StreamTransportObject *self, PyObject *data);
 

@@ -66,6 +66,11 @@ PyObject *const *bkpy_attrs_find(PyObject *dict,
                                  const bkpy_attrs_layout *layout, size_t count,
                                  size_t optional);
 
+/* obj.name = value for attribute i of the layouts, past any __setattr__. 0, or
+ * -1 with an exception. */
+int bkpy_attrs_replace(PyObject *obj, const bkpy_attrs_layout *layouts,
+                       size_t i, PyObject *name, PyObject *value);
+
 /* Try out how the instances of a class keep such attributes, on an instance
  * that has none yet. Where it does not find out, *ret_layout stays zero, and
  * looking is slower. 0, or -1 with an exception. */

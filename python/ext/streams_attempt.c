@@ -48,12 +48,14 @@ is_free_buffer(PyObject *obj)
 
 /* After a wait, "self._waiter = None"; usually it is. */
 static bool
-forget_waiter(bkpy_state *state, bool is_first, const bkpy_attrs *attrs)
+forget_waiter(StreamOpObject *op, bool is_first, const bkpy_attrs *attrs)
 {
+    bkpy_state *state = op->method->state;
+
     if (is_first || attrs->of[BKPY_READER_WAITER] == Py_None) {
         return true;
     }
-    if (PyDict_SetItem(attrs->dict, state->str__waiter, Py_None) < 0) {
+    if (bkpy_reader_set_waiter(state, op->owner, Py_None) < 0) {
         PyErr_Clear();
         return false;
     }
@@ -70,7 +72,7 @@ view_reader(StreamOpObject *op, bool is_first, reader_view *ret)
         return false;
     }
     of = ret->attrs.of;
-    if (!forget_waiter(op->method->state, is_first, &ret->attrs) ||
+    if (!forget_waiter(op, is_first, &ret->attrs) ||
         (is_first && of[BKPY_READER_EXCEPTION] != Py_None) ||
         !is_bool(of[BKPY_READER_EOF]) || !is_bool(of[BKPY_READER_PAUSED]) ||
         !is_free_buffer(of[BKPY_READER_BUFFER]) ||
@@ -86,7 +88,7 @@ view_reader(StreamOpObject *op, bool is_first, reader_view *ret)
     ret->size = PyByteArray_GET_SIZE(of[BKPY_READER_BUFFER]);
     ret->is_eof = of[BKPY_READER_EOF] == Py_True;
     ret->is_paused = of[BKPY_READER_PAUSED] == Py_True;
-    ret->limit = PyLong_AsSsize_t(of[BKPY_READER_LIMIT]);
+    ret->limit = bkpy_long_as_size(of[BKPY_READER_LIMIT]);
     if (ret->limit == -1 && PyErr_Occurred()) {
         PyErr_Clear();
         return false;
@@ -248,7 +250,7 @@ to_size(PyObject *arg, Py_ssize_t *ret_size)
     if (arg == NULL || !PyLong_CheckExact(arg)) {
         return false;
     }
-    *ret_size = PyLong_AsSsize_t(arg);
+    *ret_size = bkpy_long_as_size(arg);
     if (*ret_size == -1 && PyErr_Occurred()) {
         PyErr_Clear();
     }

@@ -9,7 +9,9 @@
  * the dict is of the kind that shares its keys with the other instances of the
  * class, its array of values is read. That this array is what it is taken for
  * is tried out at import, on an instance with attributes of our own; a dict
- * with any other keys is walked through as usual.
+ * with any other keys is walked through as usual. Where there is a value in the
+ * array, another one may take its place, which is what the interpreter does to
+ * set an attribute.
  */
 
 #include "streams.h"
@@ -197,6 +199,31 @@ look(PyObject *obj, PyObject *const *names, size_t count,
     }
     ret_attrs->of = ret_attrs->walked;
     return walk(dict, names, count, ret_attrs->walked);
+}
+
+int
+bkpy_attrs_replace(PyObject *obj, const bkpy_attrs_layout *layouts, size_t i,
+                   PyObject *name, PyObject *value)
+{
+    PyObject *dict = PyObject_GenericGetDict(obj, NULL);
+    PyObject *const *values;
+    PyObject *before;
+
+    if (dict == NULL) {
+        return -1;
+    }
+    Py_DECREF(dict); /* the object keeps it */
+    values = values_of(dict, &layouts[1]);
+    if (values == NULL) {
+        values = values_of(dict, &layouts[0]);
+    }
+    if (values == NULL || values[i] == NULL) {
+        return PyDict_SetItem(dict, name, value);
+    }
+    before = values[i];
+    ((PyObject **)(uintptr_t)values)[i] = Py_NewRef(value);
+    Py_DECREF(before);
+    return 0;
 }
 
 bool

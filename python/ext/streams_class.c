@@ -262,16 +262,11 @@ bkpy_reader_look(bkpy_state *state, PyObject *reader, bkpy_attrs *ret_attrs)
 int
 bkpy_reader_set_waiter(bkpy_state *state, PyObject *reader, PyObject *waiter)
 {
-    PyObject *dict;
-    int r;
-
     if (Py_TYPE(reader) != state->ReaderType || !bkpy_reader_is_usual(state)) {
         return PyObject_SetAttr(reader, state->str__waiter, waiter);
     }
-    dict = PyObject_GenericGetDict(reader, NULL);
-    r = dict == NULL ? -1 : PyDict_SetItem(dict, state->str__waiter, waiter);
-    Py_XDECREF(dict);
-    return r;
+    return bkpy_attrs_replace(reader, state->reader_layouts, BKPY_READER_WAITER,
+                              state->str__waiter, waiter);
 }
 
 bool
