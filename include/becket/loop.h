@@ -117,6 +117,9 @@ BK_API bool bk_loop_get_write_through(const bk_loop *loop);
 typedef int (*bk_handle_visit)(bk_handle *handle, void *arg);
 BK_API int bk_loop_visit(bk_loop *loop, bk_handle_visit visit, void *arg);
 
+/* The same without the heap: what runs next. Thread: loop. */
+BK_API int bk_loop_visit_ready(bk_loop *loop, bk_handle_visit visit, void *arg);
+
 /* Take one handle or timer (then its handle) out of batch, ready queue, inbox
  * or heap, in this order, or NULL when they are empty: for an embedder that
  * must release its own before it closes the loop, or frees it. What the

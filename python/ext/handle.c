@@ -17,6 +17,10 @@
  * which clear their own sides. So methods need not check.
  *
  * A handle's memory comes from and goes back to its loop's free list.
+ *
+ * While its loop runs a queued handle cannot be garbage. So the collector, who
+ * would come for every few thousand of them, sees a handle of call_soon() only
+ * once it has left the queue and somebody else has it, or when the run ends.
  */
 
 #include "handle.h"
@@ -152,6 +156,14 @@ handle_init(HandleObject *self, LoopObject *loop, PyObject *callback,
     }
 }
 
+/* Whether a handle is going to be queued by a loop that runs. */
+static bool
+is_alive_while_queued(const LoopObject *loop, bkpy_handle_kind kind)
+{
+    return BKPY_HAS_FREE_LISTS && loop->thread_id != 0 && !loop->is_debug &&
+           (kind == BKPY_HANDLE_SOON || kind == BKPY_HANDLE_THREADSAFE);
+}
+
 PyObject *
 bkpy_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
                 Py_ssize_t nargs, PyObject *context, bkpy_handle_kind kind)
@@ -171,7 +183,9 @@ bkpy_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
         Py_DECREF(self);
         return NULL;
     }
-    PyObject_GC_Track(self);
+    if (!is_alive_while_queued(loop, kind)) {
+        PyObject_GC_Track(self);
+    }
     return (PyObject *)self;
 }
 
@@ -277,6 +291,41 @@ queue_result(HandleObject *self, int r)
     return 0;
 }
 
+static void
+track(PyObject *handle)
+{
+    if (!PyObject_GC_IsTracked(handle)) {
+        PyObject_GC_Track(handle);
+    }
+}
+
+/* Drop the queue's reference. */
+static void
+leave_queue(PyObject *handle)
+{
+    if (Py_REFCNT(handle) > 1) {
+        track(handle);
+    }
+    Py_DECREF(handle);
+}
+
+static int
+track_queued(bk_handle *node, void *Py_UNUSED(arg))
+{
+    PyObject *handle = bkpy_handle_of(node);
+
+    if (handle != NULL) {
+        track(handle);
+    }
+    return 0;
+}
+
+void
+bkpy_handle_track_queued(LoopObject *loop)
+{
+    (void)bk_loop_visit_ready(loop->core, track_queued, NULL);
+}
+
 int
 bkpy_handle_schedule(PyObject *handle)
 {
@@ -317,7 +366,7 @@ bkpy_handle_dequeued(PyObject *handle)
 
     if (self->is_queued) {
         self->is_queued = false;
-        Py_DECREF(handle);
+        leave_queue(handle);
     }
 }
 
@@ -345,7 +394,7 @@ on_handle(bk_handle *node)
 
     HandleObject_CAST(op)->is_queued = false;
     bkpy_handle_run_now(op);
-    Py_DECREF(op);
+    leave_queue(op);
 }
 
 /* Another function, since the address tells what a node is. */

@@ -85,6 +85,10 @@ bool bkpy_handle_is_cancelled(PyObject *handle);
  * node is none of a handle. */
 PyObject *bkpy_handle_of(const bk_handle *node);
 
+/* At the end of a run: the collector has to see what is still queued, see
+ * handle.c. */
+void bkpy_handle_track_queued(LoopObject *loop);
+
 /* The node has left the core's queues without running: drop the queue's
  * reference. */
 void bkpy_handle_dequeued(PyObject *handle);

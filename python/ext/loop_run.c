@@ -18,6 +18,8 @@
 
 #include <errno.h>
 
+#include "handle.h"
+
 /* --- what ends a run --- */
 
 /* Takes the exception that is set. */
@@ -232,6 +234,7 @@ loop_run(PyObject *op, PyObject *Py_UNUSED(ignored))
     self->thread_id = PyThread_get_thread_ident();
     r = bk_loop_run_forever(self->core);
     self->thread_id = 0;
+    bkpy_handle_track_queued(self);
     result = run_result(self, r);
     Py_DECREF(op);
     return result;

@@ -203,9 +203,11 @@ begin_run(bk_loop *loop)
     return 0;
 }
 
+/* What other threads have sent is put where the embedder can visit it. */
 static void
 end_run(bk_loop *loop)
 {
+    bki_inbox_take(loop);
     bki_stats_run_end(loop);
     loop->is_breaking = false;
     __atomic_store_n(&loop->is_stopping, 0, __ATOMIC_SEQ_CST);

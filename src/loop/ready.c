@@ -105,7 +105,7 @@ visit_list(const struct bki_list *list, bk_handle_visit visit, void *arg)
 }
 
 int
-bk_loop_visit(bk_loop *loop, bk_handle_visit visit, void *arg)
+bk_loop_visit_ready(bk_loop *loop, bk_handle_visit visit, void *arg)
 {
     int r;
 
@@ -113,10 +113,17 @@ bk_loop_visit(bk_loop *loop, bk_handle_visit visit, void *arg)
         return -EINVAL;
     }
     r = visit_list(&loop->batch, visit, arg);
-    if (r != 0) {
-        return r;
+    return r != 0 ? r : visit_list(&loop->ready, visit, arg);
+}
+
+int
+bk_loop_visit(bk_loop *loop, bk_handle_visit visit, void *arg)
+{
+    int r = bk_loop_visit_ready(loop, visit, arg);
+
+    if (loop == NULL || visit == NULL) {
+        return -EINVAL;
     }
-    r = visit_list(&loop->ready, visit, arg);
     for (size_t i = 0; r == 0 && i < loop->timers.count; i++) {
         r = visit(&loop->timers.entries[i].timer->_handle, arg);
     }

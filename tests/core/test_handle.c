@@ -334,6 +334,8 @@ START_TEST(test_visit)
     ck_assert_int_eq(bk_loop_visit(loop, count_visit, &count), 42);
     ck_assert_int_eq(count, 3);
     ck_assert_int_eq(bk_loop_visit(loop, NULL, NULL), -EINVAL);
+    ck_assert_int_eq(bk_loop_visit_ready(loop, NULL, NULL), -EINVAL);
+    ck_assert_int_eq(bk_loop_visit_ready(NULL, count_visit, &count), -EINVAL);
     ck_assert_int_eq(bk_loop_visit(NULL, count_visit, &count), -EINVAL);
     ck_assert_int_eq(bk_timer_cancel(&timer), 1);
 }

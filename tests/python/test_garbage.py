@@ -352,3 +352,89 @@ def test_futures_and_tasks_of_a_closed_loop(loop):
 def test_every_state(backend, request):
     """The table of isolated/ends.py, all of it with --full."""
     play_ends(backend, "garbage", request.config.getoption("--full"))
+
+
+class Holder:
+    """Holds the handle of a call of its own method, which holds it."""
+
+    def __init__(self, loop, schedule):
+        self.calls = 0
+        self.handle = schedule(loop, self.call)
+
+    def call(self):
+        self.calls += 1
+
+
+def soon(loop, callback):
+    return loop.call_soon(callback)
+
+
+def threadsafe(loop, callback):
+    return loop.call_soon_threadsafe(callback)
+
+
+def later(loop, callback):
+    return loop.call_later(0, callback)
+
+
+SCHEDULES = pytest.mark.parametrize("schedule", [soon, threadsafe, later])
+
+
+@SCHEDULES
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_handles_in_cycles_are_collected(
+    loop, run_main, schedule, is_cancelled
+):
+    async def main():
+        holder = Holder(loop, schedule)
+        await asyncio.sleep(0)
+        if is_cancelled:
+            holder.handle.cancel()
+        gc.collect()  # nothing of it is garbage
+        await asyncio.sleep(0.001)
+        assert holder.calls == (schedule is not later or not is_cancelled)
+        return weakref.ref(holder)
+
+    alive = run_main(main())
+    gc.collect()
+    assert alive() is None
+
+
+def leave_queued(loop, schedule):
+    """In the queue of a loop that has run; a weak reference to its holder."""
+    alive = []
+
+    def stop():
+        holder = Holder(loop, schedule)
+        holder.loop = loop
+        alive.append(weakref.ref(holder))
+        loop.stop()
+
+    loop.call_soon(stop)
+    loop.run_forever()
+    return alive[0]
+
+
+@SCHEDULES
+def test_handles_of_an_unclosed_loop_are_collected(backend, schedule):
+    """They were queued while it ran, and it has stopped before their turn."""
+    loop = make_loop(backend)
+    alive = leave_queued(loop, schedule)
+    gc.collect()
+    assert alive() is not None
+    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+        del loop
+        gc.collect()
+    assert alive() is None
+
+
+def test_many_handles_do_not_bring_the_collector(loop, run_main):
+    async def main():
+        gc.collect()
+        before = gc.get_stats()[0]["collections"]
+        handles = [loop.call_soon(int) for _ in range(5000)]
+        await asyncio.sleep(0)
+        assert not any(handle.cancelled() for handle in handles)
+        return gc.get_stats()[0]["collections"] - before
+
+    assert run_main(main()) <= 20
