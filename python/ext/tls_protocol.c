@@ -373,6 +373,9 @@ tls_protocol_connection_made(PyObject *op, PyObject *carrier)
     if (bkpy_loop_check_closed(self->loop) < 0) {
         return NULL;
     }
+    if (self->conn_lost > 0) {
+        Py_RETURN_NONE; /* start_tls() on a transport that was on its way out */
+    }
     Py_XSETREF(self->carrier, Py_NewRef(carrier));
     self->direct = Py_TYPE(carrier) == self->state->StreamTransportType
                        ? StreamTransportObject_CAST(carrier)

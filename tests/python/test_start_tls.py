@@ -212,6 +212,19 @@ async def test_cancelled_before_it_began(loop):
         await server.lost
 
 
+@pytest.mark.parametrize("how", ["abort", "close"])
+async def test_lower_transport_is_lost_before_it_begins(loop, how):
+    """connection_lost() then comes ahead of connection_made()."""
+    async with plain_pair(loop) as (client, server):
+        getattr(client.transport, how)()
+        await loop.start_tls(
+            client.transport, client, client_context(), server_hostname=NAME
+        )
+        await spin(5)
+        assert client.lost.done()
+        await server.lost
+
+
 # A transport of the test's own: what is asked of it, and when.
 
 

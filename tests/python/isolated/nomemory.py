@@ -768,10 +768,10 @@ def still_works(loop):
     connection.end()
 
 
-def main():
+def main(scenarios):
     warnings.simplefilter("ignore")
     sys.unraisablehook = lambda _: None
-    scenario = SCENARIOS[sys.argv[1]]
+    scenario = scenarios[sys.argv[1]]
     loop = loop_from_environment()
     loop.set_exception_handler(lambda *_: None)
     still_works(loop)
@@ -789,4 +789,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(SCENARIOS)
