@@ -167,6 +167,7 @@ def test_rows_by_group_keep_their_order():
         "tcp_1k",
         "idle_protocol",
         "idle_stream",
+        "idle_tls",
     ]
 
 
