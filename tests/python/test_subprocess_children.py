@@ -342,28 +342,33 @@ async def test_kernel_without_waiting_by_pidfd(loop, monkeypatch):
 # --- many, and in threads ---
 
 
-@pytest.mark.timeout(120)
-async def test_thousands(loop):
+async def one_after_the_other(count):
+    for _ in range(count):
+        process = await asyncio.create_subprocess_exec(
+            "true", stdin=DEVNULL, stdout=PIPE
+        )
+        await process.communicate()
+        assert process.returncode == 0
+
+
+@pytest.mark.timeout(180)
+def test_thousands(new_loop):
     """On several tracks; the time grows with the number, and no faster."""
+    loop = new_loop()
 
-    async def some(count):
-        for _ in range(count):
-            process = await asyncio.create_subprocess_exec(
-                "true", stdin=DEVNULL, stdout=PIPE
-            )
-            await process.communicate()
-            assert process.returncode == 0
+    async def tracks(count):
+        await asyncio.gather(*(one_after_the_other(count) for _ in range(4)))
 
-    async def timed(count):
+    def timed(count):
         began = time.perf_counter()
-        await asyncio.gather(*(some(count) for _ in range(4)))
+        loop.run_until_complete(tracks(count))
         return time.perf_counter() - began
 
-    await timed(5)
+    timed(5)
     gc.collect()
     fds = open_fds()
-    short = min([await timed(25) for _ in range(2)])
-    long = await timed(250)
+    short = min(timed(25), timed(25))
+    long = timed(250)
     # Nothing that grows with those that have been: 10 times as many, and twice
     # that for a busy machine.
     assert long < 20 * short
