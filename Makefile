@@ -2,7 +2,8 @@
 # Each target does its own set-up: system packages where it may install them
 # (root on Debian), the rest in .venv/ and build/.
 
-.PHONY: help demo test test-all bench check rows conformance format clean
+.PHONY: help demo test test-all bench check rows conformance frameworks \
+    format clean
 
 help:
 	@echo "make demo      a FastAPI application on becket, next to stock asyncio"
@@ -12,6 +13,7 @@ help:
 	@echo "make check     formatting, rules, types, exported symbols"
 	@echo "make rows      list the tests of each behaviour: tests/ROWS.md"
 	@echo "make conformance  CPython's own tests: docs/conformance.md"
+	@echo "make frameworks  other projects' tests: docs/frameworks.md"
 	@echo "make format    format C and Python in place"
 	@echo "make clean     remove all that was built"
 
@@ -36,6 +38,10 @@ rows:
 
 conformance:
 	@tools/conformance
+
+frameworks:
+	@python=$$(tools/setup --first) && \
+	PYTHONPATH=tools "$$python" tests/frameworks/run.py --report docs/frameworks.md
 
 format:
 	@python=$$(tools/setup --first) && bin=$$(dirname "$$python") && \

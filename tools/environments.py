@@ -28,6 +28,13 @@ from typing import NamedTuple
 TOP = Path(__file__).resolve().parent.parent
 BUILD = TOP / "build"
 SANITIZE = ("-Db_sanitize=address,undefined", "-Db_lundef=false")
+# GCC warns that its ThreadSanitizer ignores fences; those that are there part
+# atomic operations, which it does follow.
+SANITIZE_THREADS = (
+    "-Db_sanitize=thread",
+    "-Db_lundef=false",
+    "-Dc_args=-Wno-tsan",
+)
 
 
 class CommandError(Exception):
@@ -119,6 +126,36 @@ def warnings_are_errors() -> bool:
     return bool(os.environ.get("CI"))
 
 
+def find_debug_build() -> Environment | None:
+    """A debug build of a supported Python, as Debian's python3.11-dbg; the
+    newest that is found."""
+    for minor in range(15, 10, -1):
+        base = shutil.which(f"python3.{minor}-dbg")
+        if base is not None:
+            return Environment(f"3.{minor}-dbg", Path(base))
+    return None
+
+
+def prepare_debug_build(environment: Environment) -> None:
+    """Its virtual environment, with what the tests of references need (of the
+    rest, much is not built for it), and becket as part of the count: Meson
+    takes the headers of the release build, where nothing is counted."""
+    stamp = environment.root / "becket-stamp"
+    content = json.dumps([str(environment.root), str(environment.base)])
+    if not is_current(stamp, content):
+        say(f"Python {environment.version}: making {environment.root}")
+        run(environment.base, "-m", "venv", "--clear", environment.root)
+        pip = (environment.python, "-m", "pip", "install", "--quiet")
+        run(*pip, "--upgrade", "pip>=25.1")  # the first with --group
+        run(*pip, "--group=build", "--group=test")
+        stamp.write_text(content)
+    install_extension(
+        environment,
+        "-Csetup-args=-Dc_args=-DPy_DEBUG",
+        "-Csetup-args=-Dbuildtype=debug",
+    )
+
+
 def prepare(environment: Environment) -> None:
     """Make the virtual environment, if it is not there as it should be."""
     with open(TOP / "pyproject.toml", "rb") as file:
@@ -168,7 +205,7 @@ def fingerprint(*folders: str) -> str:
     return digest.hexdigest()
 
 
-def install_extension(environment: Environment) -> None:
+def install_extension(environment: Environment, *options: str) -> None:
     """Build becket and install it into the environment."""
     stamp = environment.root / "becket-installed"
     content = (
@@ -178,7 +215,7 @@ def install_extension(environment: Environment) -> None:
         return
     say(f"Python {environment.version}: building becket")
     stamp.unlink(missing_ok=True)
-    pip_install(environment, BUILD / f"py{environment.version}")
+    pip_install(environment, BUILD / f"py{environment.version}", *options)
     stamp.write_text(content)
 
 

@@ -17,13 +17,32 @@ from functools import partial
 from pathlib import Path
 
 import environments
-from environments import BUILD, SANITIZE, TOP, Environment
+from environments import (
+    BUILD,
+    SANITIZE,
+    SANITIZE_THREADS,
+    TOP,
+    Environment,
+)
 
 RESULTS = BUILD / "results"
 TESTS = "tests/python"
 SOFTWARE = "tests/python/software"
 WITHOUT_SOFTWARE = (TESTS, f"--ignore={SOFTWARE}")
 SID_VERSIONS = ("3.14", "3.15")
+# Those of the C tests that have threads, or use what has.
+WITH_THREADS = (
+    "example worker_thread",
+    "test_connect",
+    "test_handle",
+    "test_loop",
+    "test_resolver",
+    "test_signal",
+    "test_stats",
+    "unit_inbox",
+    "unit_mpsc",
+    "unit_pool",
+)
 SOAK_SECONDS = 20
 SOAK_SECONDS_FULL = 180
 CLOSING_LINE = re.compile(r"(\d+) passed, (\d+) failed(?:, (\d+) skipped)?")
@@ -103,15 +122,19 @@ def stream(
     return process.wait(), "".join(lines)
 
 
-def run_core(environment: Environment, name: str, *options: str) -> Result:
-    """The C tests, in a build of their own."""
+def run_core(
+    environment: Environment,
+    name: str,
+    *options: str,
+    only: tuple[str, ...] = (),
+) -> Result:
+    """The C tests, or only some of them, in a build of their own."""
     with environments.build_lock():
         build = environments.build_core(environment, name, *options)
     meson = environment.root / "bin" / "meson"
-    exit_code, _ = stream(
-        [meson, "test", "-C", build, "--no-rebuild", "--print-errorlogs"],
-        environment.variables(),
-    )
+    command: list[str | Path] = [meson, "test", "-C", build, *only]
+    command += ["--no-rebuild", "--print-errorlogs"]
+    exit_code, _ = stream(command, environment.variables())
     return count_junit(build / "meson-logs" / "testlog.junit.xml", exit_code)
 
 
@@ -216,6 +239,18 @@ def run_conformance(environment: Environment) -> Result:
     return count_closing_line(output, exit_code)
 
 
+def run_script(environment: Environment, *command: str) -> Result:
+    """A script of tests/ that closes with its counts."""
+    exit_code, output = stream(
+        [environment.python, TOP / "tests" / command[0], *command[1:]],
+        environment.variables(),
+    )
+    result = count_closing_line(output, exit_code)
+    if exit_code == 0 and result.skipped:
+        result.failed = 0  # what it takes is not here
+    return result
+
+
 def run_soak(environment: Environment, is_full: bool) -> Result:
     """Mixed load on becket: seconds of it, or minutes."""
     seconds = SOAK_SECONDS_FULL if is_full else SOAK_SECONDS
@@ -250,9 +285,9 @@ def take_for_sid(machine: environments.Machine) -> list[str]:
     return taken
 
 
-def plan_core(machine: environments.Machine) -> list[Part]:
+def plan_core(machine: environments.Machine, is_full: bool) -> list[Part]:
     first = machine.environments[0]
-    return [
+    parts = [
         Part("Tools", partial(run_tools, first)),
         Part("C tests", partial(run_core, first, "c-debug")),
         Part(
@@ -260,6 +295,14 @@ def plan_core(machine: environments.Machine) -> list[Part]:
             partial(run_core, first, "c-asan", *SANITIZE),
         ),
     ]
+    if is_full:
+        threads = partial(
+            run_core, first, "c-tsan", *SANITIZE_THREADS, only=WITH_THREADS
+        )
+        parts.append(Part("C tests with threads, TSan", threads))
+        fuzzers = partial(run_script, first, "fuzz/run.py", "--seconds", "60")
+        parts.append(Part("Fuzzers", fuzzers))
+    return parts
 
 
 def newest_with_software(machine: environments.Machine) -> Environment:
@@ -294,8 +337,13 @@ def plan_pythons(machine: environments.Machine, is_full: bool) -> list[Part]:
 def plan(
     machine: environments.Machine, is_full: bool, is_python_only: bool
 ) -> list[Part]:
-    parts = [] if is_python_only else plan_core(machine)
+    parts = [] if is_python_only else plan_core(machine, is_full)
     parts += plan_pythons(machine, is_full)
+    if is_full:
+        leaks = partial(
+            run_script, machine.environments[-1], "refleaks/run.py"
+        )
+        parts.append(Part("References", leaks))
     versions = take_for_sid(machine) if is_full else []
     if versions:
         name = f"Python {' and '.join(versions)} on sid"

@@ -52,9 +52,17 @@ bind_anywhere(int fd)
         .sin_family = AF_INET,
         .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
     };
+
+    must(bind(fd, (struct sockaddr *)&address, sizeof(address)), "bind");
+}
+
+/* Whoever reads it connects at once. */
+static void
+tell_port(int fd)
+{
+    struct sockaddr_in address;
     socklen_t len = sizeof(address);
 
-    must(bind(fd, (struct sockaddr *)&address, len), "bind");
     must(getsockname(fd, (struct sockaddr *)&address, &len), "getsockname");
     printf("%d\n", ntohs(address.sin_port));
     must(fflush(stdout), "stdout");
@@ -74,6 +82,7 @@ listen_tcp(void)
          "TCP_CONGESTION");
     bind_anywhere(fd);
     must(listen(fd, SOMAXCONN), "listen");
+    tell_port(fd);
     return fd;
 }
 
@@ -83,6 +92,7 @@ bind_udp(void)
     int fd = open_socket(AF_INET, SOCK_DGRAM);
 
     bind_anywhere(fd);
+    tell_port(fd);
     return fd;
 }
 

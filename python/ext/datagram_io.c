@@ -14,6 +14,7 @@
 
 #include "errors.h"
 #include "log.h"
+#include "spare.h"
 
 BKPY_SHOWN_CALLBACK(read_ready, "_read_ready");
 BKPY_SHOWN_CALLBACK(sendto_ready, "_sendto_ready");
@@ -71,6 +72,7 @@ on_delivery_ended(bk_datagram_transport *Py_UNUSED(t), void *op)
 
     self->is_delivering = false;
     self->reports--;
+    bkpy_spare_drop_held(scope.loop);
     bkpy_scope_leave(&scope, op, &read_ready);
 }
 
@@ -107,6 +109,7 @@ end_datagram(DatagramTransportObject *self)
 static void
 deliver(DatagramTransportObject *self, PyObject *data, PyObject *addr)
 {
+    LoopObject *loop = self->loop; /* which the scope holds */
     PyObject *protocol = Py_NewRef(self->protocol);
     PyObject *stack[4] = {NULL, protocol, data, addr};
     PyObject *result;
@@ -123,7 +126,9 @@ deliver(DatagramTransportObject *self, PyObject *data, PyObject *addr)
         }
         Py_XDECREF(result);
     }
-    Py_XDECREF(data);
+    if (data != NULL) {
+        bkpy_spare_hold(loop, data);
+    }
     Py_XDECREF(addr);
     Py_DECREF(protocol);
     end_datagram(self);
@@ -135,7 +140,7 @@ on_datagram_received(bk_datagram_transport *Py_UNUSED(t), const void *data,
                      socklen_t address_len, void *op)
 {
     DatagramTransportObject *self = op;
-    PyObject *bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)len);
+    PyObject *bytes = bkpy_spare_new(self->loop, data, len);
     PyObject *addr = NULL;
 
     if (bytes != NULL) {

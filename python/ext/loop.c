@@ -24,6 +24,7 @@
 #include "handle.h"
 #include "peers.h"
 #include "sock_op.h"
+#include "spare.h"
 
 /* asyncio's default of slow_callback_duration, in seconds. */
 #define SLOW_CALLBACK_DURATION 0.1
@@ -224,7 +225,7 @@ release(LoopObject *self)
     self->is_executor_shut = true;
     release_handles(self);
     r = bk_loop_close(self->core);
-    Py_CLEAR(self->spare_bytes);
+    bkpy_spares_clear(self);
     bkpy_peers_clear(self);
     bkpy_watches_close(self);
     while (self->anchors.next != &self->anchors) {

@@ -40,11 +40,11 @@ typedef struct LoopObject {
     void *free_sock_ops;        /* sock_op.c: likewise */
     unsigned free_handle_count;
     unsigned free_sock_op_count;
-    PyObject *spare_bytes;     /* spare.c: owned, or NULL */
-    struct bkpy_peers *peers;  /* peers.c: owned, or NULL */
-    char *sock_landing;        /* sock_attempt.c: owned memory, or NULL */
-    bool is_sock_bulky;        /* the last sock_recv() got much */
-    PyObject *context_keyword; /* loop_call.c: owned string, or NULL */
+    struct bkpy_spares *spares; /* spare.c: owned, or NULL */
+    struct bkpy_peers *peers;   /* peers.c: owned, or NULL */
+    char *sock_landing;         /* sock_attempt.c: owned memory, or NULL */
+    bool is_sock_bulky;         /* the last sock_recv() got much */
+    PyObject *context_keyword;  /* loop_call.c: owned string, or NULL */
     unsigned type_version;   /* overridden holds for this version of the type */
     unsigned overridden;     /* BKPY_OWN_x that the class overrides */
     uint64_t turn;           /* counts turns, see loop_watch.c */

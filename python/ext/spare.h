@@ -1,4 +1,4 @@
-/* spare.h -- a bytes object that nobody needs any more, for the next receive.
+/* spare.h -- bytes objects that nobody needs any more, for the next receives.
  *
  * SPDX-License-Identifier: MIT
  *
@@ -21,5 +21,13 @@ PyObject *bkpy_spare_new(LoopObject *loop, const void *data, size_t len);
 
 /* Give up a reference to exact bytes; kept if it was the last. */
 void bkpy_spare_drop(LoopObject *loop, PyObject *bytes);
+
+/* The same for one of several that are received together: what was written of
+ * it may have to wait for all of them, and bkpy_spare_drop_held() is called
+ * then. Any object; what is large is not kept. */
+void bkpy_spare_hold(LoopObject *loop, PyObject *bytes);
+void bkpy_spare_drop_held(LoopObject *loop);
+
+void bkpy_spares_clear(LoopObject *loop);
 
 #endif

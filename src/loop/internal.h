@@ -22,7 +22,8 @@ struct bki_owned;
 struct bki_signal;
 
 /* Where a handle is: its _state. Only sending changes it from another thread:
- * IDLE to SENT, atomically. */
+ * IDLE to SENT, atomically. What the loop did with the handle before it made it
+ * idle comes before what the sender does. */
 enum {
     BKI_HANDLE_IDLE,
     BKI_HANDLE_QUEUED,  /* in the ready queue or the batch */
@@ -100,10 +101,12 @@ bki_handle_state(const bk_handle *handle)
     return __atomic_load_n(&handle->_state, __ATOMIC_RELAXED);
 }
 
+/* Who finds it idle may link it anew, in any thread: what was written to it
+ * before comes first. */
 static inline void
 bki_handle_set_state(bk_handle *handle, uint32_t state)
 {
-    __atomic_store_n(&handle->_state, state, __ATOMIC_RELAXED);
+    __atomic_store_n(&handle->_state, state, __ATOMIC_RELEASE);
 }
 
 /* Append to the ready queue. What other threads sent earlier goes first. The

@@ -97,13 +97,14 @@ bool
 bki_waiter_free(struct bki_waiter *waiter)
 {
     bk_loop *loop = waiter->loop;
+    pthread_t thread = waiter->thread; /* which frees what it is left with */
 
     if (!bki_loop_is_forked(loop)) { /* else the thread is the parent's */
         if (change_state(waiter, ABANDONED)) {
-            bki_sys_thread_detach(waiter->thread);
+            bki_sys_thread_detach(thread);
             return true;
         }
-        bki_sys_thread_join(waiter->thread);
+        bki_sys_thread_join(thread);
     }
     bki_inbox_take(loop);
     (void)bki_ready_remove(loop, &waiter->handle);

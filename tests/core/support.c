@@ -6,8 +6,10 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <netdb.h>
 #include <poll.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -334,6 +336,20 @@ support_log_clear(void)
 {
     log_len = 0;
     log_text[0] = '\0';
+}
+
+int
+support_main_with_names(Suite *suite)
+{
+    struct addrinfo *found = NULL;
+
+    if (getaddrinfo("localhost", NULL, NULL, &found) != 0) {
+        (void)puts("1..0 # SKIP the name localhost is not known here");
+        srunner_free(srunner_create(suite));
+        return EXIT_SUCCESS;
+    }
+    freeaddrinfo(found);
+    return support_main(suite);
 }
 
 int

@@ -88,4 +88,8 @@ void support_log_clear(void);
 /* The main function of a test program. */
 int support_main(Suite *suite);
 
+/* The same of one that looks localhost up: where that is not known, as where
+ * there is no /etc/hosts, the whole program is skipped. */
+int support_main_with_names(Suite *suite);
+
 #endif

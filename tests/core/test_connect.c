@@ -529,5 +529,5 @@ main(void)
     ADD(tcase, close_the_loop_after_a_cancel);
     ADD(tcase, abort_in_on_connect);
     suite_add_tcase(suite, tcase);
-    return support_main(suite);
+    return support_main_with_names(suite);
 }

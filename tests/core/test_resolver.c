@@ -477,5 +477,5 @@ main(void)
     ADD(tcase, names_of_addresses);
     ADD(tcase, many_at_once);
     suite_add_tcase(suite, tcase);
-    return support_main(suite);
+    return support_main_with_names(suite);
 }

@@ -160,5 +160,5 @@ main(void)
     ADD(tcase, child_that_goes_on_sends_nothing);
     ADD(tcase, fork_between_runs);
     ADD(tcase, fork_with_lookups);
-    return support_main(suite);
+    return support_main_with_names(suite);
 }

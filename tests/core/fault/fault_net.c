@@ -753,7 +753,7 @@ main(void)
 
     add_tests(tcase);
     suite_add_tcase(suite, tcase);
-    return support_main(suite);
+    return support_main_with_names(suite);
 #else
     (void)puts("1..0 # SKIP built without -Dfault_injection=true");
     return 0;

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <signal.h>
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -83,6 +84,7 @@ run_scenario(int poller)
 {
     bk_loop_options loop_options = support_options(poller);
 
+    (void)signal(SIGPIPE, SIG_IGN); /* the child may not read */
     options = (bk_process_options){.cwd = "/", .has_new_session = true};
     options.stdio[0].kind = BK_STDIO_PIPE;
     options.stdio[1].kind = BK_STDIO_PIPE;

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT
+"""A pytest plugin: the suite's loops come from becket, or from CPython.
+
+    BECKET_LOOP=becket|asyncio BECKET_RESULTS=FILE pytest -p on_loop ...
+
+It writes each test's outcome, and how many loops of either kind were made,
+so that a suite that never got becket is not taken for one that passes.
+"""
+
+import asyncio
+import asyncio.base_events
+import json
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+CHOICE = os.environ["BECKET_LOOP"]
+RESULTS = Path(os.environ["BECKET_RESULTS"])
+
+loops: Counter[str] = Counter()
+outcomes: dict[str, str] = {}
+begin = time.monotonic()
+
+
+def count(cls, method, name):
+    """Count the loops made: each calls this method of the class once."""
+    make = getattr(cls, method)
+
+    def make_and_count(self, *args, **kwargs):
+        loops[name] += 1
+        return make(self, *args, **kwargs)
+
+    setattr(cls, method, make_and_count)
+
+
+def use_becket():
+    """What asyncio offers for making a loop makes one of becket's."""
+    import becket
+
+    count(becket.SelectorEventLoop, "_set_up", "becket")
+    asyncio.SelectorEventLoop = becket.SelectorEventLoop
+    asyncio.EventLoop = becket.SelectorEventLoop
+    asyncio.DefaultEventLoopPolicy = becket.EventLoopPolicy
+    becket.install()
+
+
+count(asyncio.base_events.BaseEventLoop, "__init__", "asyncio")
+if CHOICE == "becket":
+    use_becket()
+
+
+def pytest_runtest_logreport(report):
+    """The worst of a test's three phases is its outcome."""
+    if report.when == "call" or report.outcome != "passed":
+        known = outcomes.get(report.nodeid)
+        if known in (None, "passed"):
+            outcomes[report.nodeid] = report.outcome
+
+
+def pytest_collectreport(report):
+    if report.failed:
+        outcomes[f"{report.nodeid} (collection)"] = "failed"
+
+
+def pytest_sessionfinish(session):
+    result = {
+        "outcomes": outcomes,
+        "loops": dict(loops),
+        "seconds": round(time.monotonic() - begin, 1),
+    }
+    RESULTS.write_text(json.dumps(result))
