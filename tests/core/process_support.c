@@ -5,11 +5,11 @@
 #include "process_support.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/fault.h"
 
@@ -193,7 +193,18 @@ expect_failure(int code)
 void
 run_until_lost(void)
 {
-    RUN_UNTIL(process_loop, child.is_lost);
+    SLEEP_UNTIL(child.is_lost);
+}
+
+void
+sleep_once(void)
+{
+    bk_timer *timer;
+
+    ck_assert_int_eq(bk_loop_call_later(process_loop, 5 * MS, support_stop,
+                                        process_loop, &timer),
+                     0);
+    ck_assert_int_eq(bk_loop_run_forever(process_loop), 0);
 }
 
 void
@@ -210,7 +221,7 @@ expect_no_children(void)
     while (waitid(P_ALL, 0, &(siginfo_t){0}, WEXITED | WNOHANG | WNOWAIT) ==
            0) {
         ck_assert_msg(bk_clock_now() < deadline_ns, "a child is left");
-        (void)sched_yield();
+        (void)usleep(500);
     }
     ck_assert_int_eq(errno, ECHILD);
 }

@@ -50,6 +50,19 @@ void expect_failure(int code);
 
 void run_until_lost(void);
 
+/* Run until the condition holds, leaving the processor to the child: the loop
+ * sleeps, and looks at the condition at least every few milliseconds. */
+#define SLEEP_UNTIL(condition)                                                 \
+    do {                                                                       \
+        uint64_t deadline_ = bk_clock_now() + 20 * S;                          \
+        while (!(condition)) {                                                 \
+            ck_assert_msg(bk_clock_now() < deadline_, "%s", #condition);       \
+            sleep_once();                                                      \
+        }                                                                      \
+    } while (0)
+
+void sleep_once(void);
+
 /* What was told so far. */
 void expect_told(const char *log);
 

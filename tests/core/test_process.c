@@ -130,7 +130,7 @@ START_TEST(a_grandchild_holds_the_pipe)
     options.has_open_fds = true;
     (void)sprintf(command, "cat <&%d & exit 5", hold[0]);
     start_shell(command);
-    RUN_UNTIL(process_loop, child.is_ended);
+    SLEEP_UNTIL(child.is_ended);
     support_turns(process_loop, 5);
     expect_told("exited:5 ");
     ck_assert_int_eq(write(hold[1], "late", 4), 4);
@@ -177,7 +177,7 @@ start_next(struct child *self)
 START_TEST(a_thousand_short_ones)
 {
     begin_processes(_i);
-    left = 1000;
+    left = _i % SUPPORT_POLLERS == SUPPORT_EPOLL ? 1000 : 100;
     start_next(&child);
     ck_assert_int_eq(bk_loop_run_forever(process_loop), 0);
     ck_assert_int_eq(left, -1);
@@ -201,7 +201,7 @@ START_TEST(many_at_once)
                          0);
     }
     for (int i = 0; i < 100; i++) {
-        RUN_UNTIL(process_loop, children[i].is_lost);
+        SLEEP_UNTIL(children[i].is_lost);
         ck_assert_int_eq(children[i].returncode, 3);
         ck_assert_int_eq(atoi(children[i].text[1]),
                          bk_process_get_pid(children[i].process));

@@ -3,7 +3,6 @@
  * SPDX-License-Identifier: MIT
  */
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -20,7 +19,7 @@ start_waiting(const char *trap)
     (void)strcat(command, trap);
     (void)strcat(command, "echo ready; while :; do sleep 0.01; done");
     start_shell(command);
-    RUN_UNTIL(process_loop, child.received[1] > 0);
+    SLEEP_UNTIL(child.received[1] > 0);
 }
 
 /* -- signals --------------------------------------------------------------- */
@@ -73,7 +72,7 @@ START_TEST(nobody_reads_its_output)
     begin_processes(_i);
     options.stdio[2].kind = BK_STDIO_NULL;
     start_shell("exec yes");
-    RUN_UNTIL(process_loop, child.received[1] > 0);
+    SLEEP_UNTIL(child.received[1] > 0);
     bk_transport_close(bk_process_get_pipe_transport(child.process, 1));
     run_until_lost();
     expect_told("end:1:0 exited:-13 lost ");
@@ -88,7 +87,7 @@ START_TEST(reading_paused)
 
     begin_processes(_i);
     start_shell("head -c 1000000 /dev/zero");
-    RUN_UNTIL(process_loop, child.received[1] > 0);
+    SLEEP_UNTIL(child.received[1] > 0);
     output = bk_process_get_pipe_transport(child.process, 1);
     bk_transport_pause_reading(output);
     received = child.received[1];
@@ -238,7 +237,7 @@ START_TEST(freed_from_inside)
         child = (struct child){.pattern_offset = SIZE_MAX};
         set_hook(place, free_it);
         start_shell("echo text; echo more >&2; exec >&- 2>&-; exit 1");
-        RUN_UNTIL(process_loop, child.process == NULL);
+        SLEEP_UNTIL(child.process == NULL);
         support_turns(process_loop, 3);
         ck_assert(child.is_lost == (place == 3));
         expect_no_children();
@@ -311,7 +310,7 @@ START_TEST(another_from_inside)
         options.stdio[2].kind = BK_STDIO_NULL;
         start_shell("echo text");
         run_until_lost();
-        RUN_UNTIL(process_loop, second.is_lost);
+        SLEEP_UNTIL(second.is_lost);
         ck_assert_str_eq(second.text[1], "second\n");
         bk_process_free(second.process);
         bk_process_free(child.process);
