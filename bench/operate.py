@@ -16,7 +16,7 @@ import child
 from loops import LOOPS
 from operations import OPERATIONS, Run
 
-FIRST_COUNT = 1000  # enough for a first guess at the speed
+FIRST_COUNT = 50  # enough for a first guess at the speed of the slowest
 GROWTH_MAX = 20  # of the count from one try to the next
 
 
