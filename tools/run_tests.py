@@ -205,8 +205,8 @@ def run_faulty(environment: Environment, is_full: bool) -> Result:
     )
 
 
-def run_sanitized(environment: Environment) -> Result:
-    """The Python tests on an extension built with ASan and UBSan.
+def sanitized_variables(environment: Environment) -> dict[str, str]:
+    """For an extension built with ASan and UBSan, which is made here.
 
     The interpreter itself is not, so that the runtime has to come first, and
     its own allocations at exit are no leaks of ours.
@@ -219,7 +219,7 @@ def run_sanitized(environment: Environment) -> Result:
         stdout=subprocess.PIPE,
         text=True,
     ).stdout.strip()
-    variables = environment.variables(
+    return environment.variables(
         LD_PRELOAD=library,
         ASAN_OPTIONS="detect_leaks=0",
         UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1",
@@ -227,6 +227,11 @@ def run_sanitized(environment: Environment) -> Result:
         PYTHONPATH=str(site),
         BECKET_SANITIZED="1",
     )
+
+
+def run_sanitized(environment: Environment) -> Result:
+    """The Python tests under ASan and UBSan."""
+    variables = sanitized_variables(environment)
     return run_pytest(environment, f"asan-py{environment.version}", variables)
 
 
@@ -236,6 +241,15 @@ def run_conformance(environment: Environment) -> Result:
     exit_code, output = stream(
         [environment.python, script], environment.variables()
     )
+    return count_closing_line(output, exit_code)
+
+
+def run_conformance_sanitized(environment: Environment) -> Result:
+    """The same under ASan and UBSan, which take their time."""
+    variables = sanitized_variables(environment)
+    script = TOP / "tests" / "conformance" / "run.py"
+    command: list[str | Path] = [environment.python, script]
+    exit_code, output = stream([*command, "--timeout", "300"], variables)
     return count_closing_line(output, exit_code)
 
 
@@ -329,6 +343,8 @@ def plan_pythons(machine: environments.Machine, is_full: bool) -> list[Part]:
         if is_full:
             sanitized = partial(run_sanitized, environment)
             parts.append(Part(f"{name}, ASan and UBSan", sanitized))
+            suite = partial(run_conformance_sanitized, environment)
+            parts.append(Part(f"{name} conformance, ASan", suite))
     newest = newest_with_software(machine)
     name = f"Python {newest.version}, real software"
     return [*parts, Part(name, partial(run_software, newest))]

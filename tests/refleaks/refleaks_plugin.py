@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: MIT
 """pytest -p refleaks_plugin: each test again and again, references counted."""
 
+import logging
+
 import counting
 import pytest
 from _pytest.runner import runtestprotocol
+
+SECONDS_MAX = 600
 
 
 class Sibling:
@@ -25,18 +29,27 @@ def run_once(item):
 
 
 class Leaks:
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items):
+        for item in items:
+            # For all its rounds, under a slow interpreter.
+            item.add_marker(pytest.mark.timeout(SECONDS_MAX), append=False)
+
     def __init__(self):
         self.found = []
         self.measured = 0
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item, nextitem):
-        outcomes = run_once(item)
-        if outcomes == {"passed"}:
+        # What is logged, and where tmp_path is, pytest itself keeps.
+        logging.disable(logging.CRITICAL)
+        can_measure = "tmp_path" not in item.fixturenames
+        if can_measure and run_once(item) == {"passed"}:
             self.measured += 1
             deltas = counting.measure(lambda: run_once(item))
             if deltas is not None:
                 self.found.append((item.nodeid, deltas))
+        logging.disable(logging.NOTSET)
         # The last one is told to pytest, and ends what is to end.
         item._initrequest()
         item.ihook.pytest_runtest_logstart(
