@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""What goes on beside a soak's connections: datagrams, pipes, timers, threads,
-and times without a free descriptor."""
+"""What goes on beside a soak's connections: datagrams, pipes, subprocesses,
+timers, threads, and times without a free descriptor."""
 
 import asyncio
 import contextlib
 import errno
 import os
 import resource
+import signal
 import socket
 import struct
 import threading
@@ -204,6 +205,47 @@ async def fill_pipe(world):
         ends = f"{outlet.over.result()!r}, {inlet.over.result()!r}"
         world.fail(f"a pipe lost {size - stream.received} of {size}: {ends}")
     world.counts["pipes"] += 1
+
+
+# --- subprocesses ---
+
+
+async def run_process(world):
+    """One that gives back what it is given, or is killed meanwhile."""
+    rng = world.rng
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        "cat", stdin=pipe, stdout=pipe
+    )
+    size = int(2 ** rng.uniform(0, 18))
+    stream = Stream(world.content, rng.randrange(PERIOD), size)
+    is_killed = rng.random() < 0.3
+    await asyncio.gather(
+        feed_process(world, process, stream, is_killed),
+        hear_process(world, process, stream),
+    )
+    code = await process.wait()
+    if code != (-signal.SIGKILL if is_killed else 0):
+        world.fail(f"a process ended with {code}, killed: {is_killed}")
+    if not is_killed and not stream.is_received:
+        world.fail(f"a process lost {size - stream.received} of {size} bytes")
+    world.counts["subprocesses"] += 1
+
+
+async def feed_process(world, process, stream, is_killed):
+    end = world.rng.randrange(stream.size) if is_killed else stream.size
+    while stream.sent < end:
+        process.stdin.write(stream.take(world.rng.randint(1, 1 << 16)))
+        await process.stdin.drain()
+    if is_killed:
+        process.kill()
+    process.stdin.close()
+
+
+async def hear_process(world, process, stream):
+    while data := await process.stdout.read(world.rng.randint(1, 1 << 16)):
+        stream.check(data)
+        world.note_checked(len(data))
 
 
 # --- timers and threads ---

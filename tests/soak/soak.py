@@ -3,11 +3,11 @@
 
     .venv/3.13/bin/python tests/soak/soak.py --seconds 3600
 
-Connections over TCP, TLS and Unix sockets, datagrams, pipes, timers and calls
-of threads, at random and at the same time. Peers are slow, leave in the
-middle, reset the connection, or are threads that owe the loop nothing; now
-and then no descriptor is free. Every byte that arrives is compared with what
-was sent there.
+Connections over TCP, TLS and Unix sockets, datagrams, pipes, subprocesses,
+timers and calls of threads, at random and at the same time. Peers are slow,
+leave in the middle, reset the connection, or are threads that owe the loop
+nothing; now and then no descriptor is free. Every byte that arrives is
+compared with what was sent there.
 
 The time is divided into rounds, each with a new loop; pollers and TLS engines
 take turns. After each round everything has to have ended, the descriptors are
@@ -58,7 +58,7 @@ DRAIN_SECONDS_MAX = 20
 # How long no descriptor was free, and asyncio's pause after that.
 STARVED_EVERY = 4.0
 FAILURES_SHOWN = 10
-BESIDE = ("datagrams", "pipe", "timers", "threads")
+BESIDE = ("datagrams", "pipe", "process", "timers", "threads")
 
 
 def describe(task):
@@ -176,6 +176,8 @@ class Round:
             await beside.exchange_datagrams(self.world, address)
         elif what == "pipe":
             await beside.fill_pipe(self.world)
+        elif what == "process":
+            await beside.run_process(self.world)
         elif what == "timers":
             await beside.run_timers(self.world)
         else:
@@ -233,7 +235,7 @@ class Round:
         return self.loop.create_connection(factory, *address, **tls)
 
     async def starve_at_times(self):
-        passed = self.world.rng.uniform(0, STARVED_EVERY)
+        passed = STARVED_EVERY - self.world.rng.uniform(0.2, 1)
         while not self.is_ending:
             await asyncio.sleep(0.1)
             passed += 0.1
