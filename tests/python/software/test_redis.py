@@ -146,7 +146,7 @@ async def test_cancelled_pop_takes_nothing(loop, server, way):
 
 
 async def test_many_clients(loop, server, way):
-    async with connected(server, way, max_connections=30) as client:
+    async with connected(server, way, max_connections=10) as client:
 
         async def one(number):
             name, body = f"one:{number}", b"%d." % number * 2000
@@ -155,7 +155,7 @@ async def test_many_clients(loop, server, way):
             assert await client.getdel(name) == body
 
         for _ in range(5):
-            await asyncio.gather(*map(one, range(30)))
+            await asyncio.gather(*map(one, range(10)))
 
 
 async def test_connections_end(loop, server, way):
