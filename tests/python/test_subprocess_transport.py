@@ -618,13 +618,14 @@ async def test_repr(loop):
 @row("P4B-016")
 async def test_repr_without_pipes(loop):
     transport, protocol = await loop.subprocess_exec(
-        Log, *("sh", "-c", "exit 4"), stdin=None, stdout=None, stderr=STDOUT
+        Log, *SLEEP, stdin=None, stdout=None, stderr=STDOUT
     )
     pid = transport.get_pid()
     assert repr(transport) == f"<_UnixSubprocessTransport pid={pid} running>"
+    transport.kill()
     await within(protocol.lost)
     assert repr(transport) == (
-        f"<_UnixSubprocessTransport pid={pid} returncode=4>"
+        f"<_UnixSubprocessTransport pid={pid} returncode=-9>"
     )
     transport.close()
 
