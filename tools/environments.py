@@ -27,6 +27,9 @@ from typing import NamedTuple
 
 TOP = Path(__file__).resolve().parent.parent
 BUILD = TOP / "build"
+# The group of dependencies that does not make an environment, and all that was
+# built with it, anew when it changes.
+ADDED = "differential"
 SANITIZE = ("-Db_sanitize=address,undefined", "-Db_lundef=false")
 # GCC warns that its ThreadSanitizer ignores fences; those that are there part
 # atomic operations, which it does follow.
@@ -160,6 +163,7 @@ def prepare(environment: Environment) -> None:
     """Make the virtual environment, if it is not there as it should be."""
     with open(TOP / "pyproject.toml", "rb") as file:
         groups = tomllib.load(file)["dependency-groups"]
+    added = groups.pop(ADDED)
     demo = TOP / "demo" / "requirements.txt"
     described = subprocess.run(
         [environment.base, "-c", "import sys; print(sys.version)"],
@@ -173,14 +177,31 @@ def prepare(environment: Environment) -> None:
         indent=1,
     )
     stamp = environment.root / "becket-stamp"
-    if is_current(stamp, content):
-        return
+    if not is_current(stamp, content):
+        make_environment(environment, list(groups), demo)
+        stamp.write_text(content)
+    add_group(environment, added)
+
+
+def make_environment(
+    environment: Environment, groups: list[str], demo: Path
+) -> None:
     say(f"Python {environment.version}: making .venv/{environment.version}")
     run(environment.base, "-m", "venv", "--clear", environment.root)
     pip = (environment.python, "-m", "pip", "install", "--quiet")
     run(*pip, "--upgrade", "pip>=25.1")  # the first with --group
     of_groups = [f"--group={name}" for name in groups]
     run(*pip, *of_groups, "-r", demo)
+
+
+def add_group(environment: Environment, requirements: list[str]) -> None:
+    """Install what builds do not need into an environment that is there."""
+    stamp = environment.root / "becket-added"
+    content = json.dumps(requirements)
+    if is_current(stamp, content):
+        return
+    say(f"Python {environment.version}: installing {', '.join(requirements)}")
+    run(environment.python, "-m", "pip", "install", "-q", f"--group={ADDED}")
     stamp.write_text(content)
 
 

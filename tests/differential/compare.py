@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: MIT
+"""Plays a program on several loops, and judges whether they did the same."""
+
+import asyncio
+import difflib
+import functools
+import gc
+import re
+import selectors
+import signal
+from typing import NamedTuple
+
+from mutants import MUTANTS
+from world import World
+
+from support.loops import ORACLE, make_loop
+
+# CPython's loop over its other selectors: where these do things in another
+# order, it is nobody's promise.
+OTHER_ORACLES = {
+    "oracle-poll": selectors.PollSelector,
+    "oracle-select": selectors.SelectSelector,
+}
+LIMIT = 20
+REPETITIONS = 3
+MADE = re.compile(r"^ *[\w, ]+ = w\.(?!loop\b)\w+\(", re.MULTILINE)
+NAMESPACE = {"asyncio": asyncio, "signal": signal}
+
+
+class Hung(BaseException):
+    """A program did not end in time."""
+
+
+def on_alarm(number, frame):
+    raise Hung(f"still running after {LIMIT} s")
+
+
+def new_loop(name):
+    selector = OTHER_ORACLES.get(name)
+    if selector is not None:
+        return asyncio.SelectorEventLoop(selector())
+    return make_loop(name)
+
+
+@functools.lru_cache(maxsize=8)
+def compiled(source):
+    return compile(source, "<program>", "exec")
+
+
+def load(source):
+    """The function that a program's text defines."""
+    namespace = dict(NAMESPACE)
+    exec(compiled(source), namespace)
+    return namespace["program"]
+
+
+def play(source, make):
+    """The trace of a program on the loop that this makes."""
+    world = World(make)
+    before = signal.signal(signal.SIGALRM, on_alarm)
+    signal.setitimer(signal.ITIMER_REAL, LIMIT)
+    gc.disable()
+    gc.freeze()  # what the harness itself has need not be walked
+    try:
+        return world.play(load(source))
+    finally:
+        gc.enable()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def is_loose(source):
+    """Whether a turn more or less, or the order of two objects, is open.
+
+    It is where two descriptors may be ready at once, and for signals: CPython
+    wakes up by the same socket for them and for call_soon_threadsafe().
+    """
+    made = len(MADE.findall(source)) + source.count(" = w.pair(")
+    several = "w.kill(" in source or "w.server(" in source
+    return several or made > 1
+
+
+def by_lane(trace):
+    """What each object did, step by step, whatever came in between.
+
+    What arrived in one step is joined: chunks are not promised.
+    """
+    lanes = {}
+    for event in trace:
+        events = lanes.setdefault((event.step, event.lane), [])
+        last = events[-1] if events else None
+        if (
+            last is not None
+            and event.data is not None
+            and last.data is not None
+            and last.what == event.what
+        ):
+            events[-1] = last._replace(data=last.data + event.data)
+        else:
+            events.append(event._replace(turn=0))
+    return lanes
+
+
+class Verdict(NamedTuple):
+    """What a comparison came to; text is empty unless the loops differ."""
+
+    how: str  # same, order, selector, unstable, circle, or differs
+    text: str = ""
+
+
+class Judge:
+    """Compares one program on CPython's loop and on others."""
+
+    def __init__(self, names):
+        self.names = names
+
+    def _play(self, source, name):
+        if name not in MUTANTS:
+            return play(source, functools.partial(new_loop, name))
+        with MUTANTS[name]() as make:
+            return play(source, make)
+
+    def judge(self, source):
+        """A verdict for each name."""
+        expected = self._play(source, ORACLE)
+        if any("RecursionError" in event.what for event in expected):
+            # Where the recursion ends depends on the stack's depth.
+            return {name: Verdict("circle") for name in self.names}
+        return {
+            name: self._judge_one(source, name, expected)
+            for name in self.names
+        }
+
+    def _judge_one(self, source, name, expected):
+        found = self._play(source, name)
+        if found == expected:
+            return Verdict("same")
+        view = by_lane if is_loose(source) else list
+        if view(found) == view(expected):
+            return Verdict("order")
+        for other in OTHER_ORACLES:
+            if view(self._play(source, other)) == view(found):
+                return Verdict("selector")
+        for _ in range(REPETITIONS):
+            again = view(self._play(source, ORACLE))
+            if again == view(self._play(source, name)):
+                return Verdict("unstable")
+        return Verdict("differs", describe(expected, found, name))
+
+
+def describe(expected, found, name):
+    lines = difflib.unified_diff(
+        [str(event) for event in expected],
+        [str(event) for event in found],
+        "CPython's loop",
+        name,
+        lineterm="",
+        n=5,
+    )
+    return "\n".join(lines)

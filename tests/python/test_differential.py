@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+"""Random programs do the same on CPython's own loop and on becket.
+
+The programs are those of tests/differential, some of them here; many more by
+hand, see CONTRIBUTING.md.
+"""
+
+import random
+
+import pytest
+
+from support.procs import ROOT, check, run_file
+
+SCRIPT = ROOT / "tests" / "differential" / "run.py"
+LIMIT = 400
+# Of each part, or as many as are played in so many seconds. Each is played on
+# CPython's loop and on three pollers.
+PROGRAMS = 700
+SECONDS = 40
+PROGRAMS_IN_FULL = 10000
+SECONDS_IN_FULL = 300
+# Programs within which a broken loop has to be noticed.
+ENOUGH = 2000
+
+pytestmark = [
+    pytest.mark.timeout(LIMIT + 10),
+    pytest.mark.becket_only("plays on CPython's loop as well, by itself"),
+]
+
+
+def run(*arguments, **extra):
+    done = run_file("epoll", SCRIPT, *arguments, limit=LIMIT, **extra)
+    # The seed, the differences, the counts.
+    print(done.stdout)
+    return check(done)
+
+
+@pytest.mark.parametrize("part", [1, 2])
+def test_random_programs_do_the_same(part, request):
+    is_full = request.config.getoption("--full")
+    done = run(
+        *("--programs", str(PROGRAMS_IN_FULL if is_full else PROGRAMS)),
+        *("--seconds", str(SECONDS_IN_FULL if is_full else SECONDS)),
+        *("--seed", str(random.randrange(1 << 32))),
+        *("--jobs", "1"),
+    )
+    assert "\n0 differences" in done.stdout
+
+
+@pytest.mark.since(3, 13)
+def test_broken_loops_are_noticed():
+    """That the programs can tell: each broken loop differs on some."""
+    done = run("--mutants", "--seed", "1", "--programs", str(ENOUGH))
+    assert "not noticed" not in done.stdout
+
+
+PROGRAM = """
+def program(w):  # transport
+    loop = w.loop
+    a = w.transport("a", "unix", "connection", 0)
+
+    @w.step
+    def step():
+        a.write(5)
+        a.write(5)
+        a.write(5)
+
+    @w.step
+    def step():
+        a.peer.recv()
+"""
+
+
+def test_a_printed_program_is_played_again(tmp_path):
+    """In full, and with the difference that a broken loop makes."""
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+    done = run("--replay", str(path))
+    assert "a.peer: received, open" in done.stdout
+    assert "epoll: same" in done.stdout
+    replay = run_file(
+        "epoll", SCRIPT, "--replay", str(path), "--poller", "write_lost"
+    )
+    check(replay, returncode=1)
+    assert "write_lost: differs" in replay.stdout
