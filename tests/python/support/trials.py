@@ -32,6 +32,9 @@ EXPECTED = (OSError, EOFError, ValueError, MemoryError)
 EXPECTED += (asyncio.CancelledError,)
 # The same, of no type of its own.
 EXPECTED_TEXTS = ("can't start new thread",)
+# asyncio's sendfile() over TLS, when its transport is closed.
+EXPECTED_TEXTS += ("Transport is closing",)
+EXPECTED_TEXTS += ("Invalid state: reading should be paused",)
 
 
 class Plan(NamedTuple):

@@ -14,12 +14,22 @@ from support.scenarios import (
     serve,
     sockets,
     streams,
+    tls,
     transports,
     watch,
 )
 from support.scenarios.registry import SCENARIOS, Scenario, chosen
 
-MODULES = (connect, processes, serve, sockets, streams, transports, watch)
+MODULES = (
+    connect,
+    processes,
+    serve,
+    sockets,
+    streams,
+    tls,
+    transports,
+    watch,
+)
 # The names that a test is parametrized with.
 NAMES = tuple(module.__name__.rpartition(".")[2] for module in MODULES)
 
@@ -34,6 +44,7 @@ __all__ = [
     "serve",
     "sockets",
     "streams",
+    "tls",
     "transports",
     "watch",
 ]
