@@ -38,6 +38,8 @@ KINDS = (
     "pipe",
     "mixed",
 )
+# Played only when asked for: what is open there is not yet left out.
+MORE_KINDS = ("server",)
 HEADS = {
     "c": "@w.callback\ndef c{}(*args):",
     "r": "@w.reader\ndef r{}(x, *args):",

@@ -47,7 +47,7 @@ def parse(argv):
     parser.add_argument(
         "--kind",
         action="append",
-        choices=generate.KINDS,
+        choices=generate.KINDS + generate.MORE_KINDS,
         help="only programs of this kind (may be given more than once)",
     )
     parser.add_argument(
