@@ -298,17 +298,19 @@ async def test_debug_log(loop, caplog):
         )
         await process.communicate()
         process = await asyncio.create_subprocess_shell(
-            "sleep 1000", stdin=DEVNULL, stderr=PIPE
+            "exec sleep 1000", stdin=DEVNULL, stderr=PIPE
         )
         process._transport.close()
         await process.wait()
     said = [record.getMessage() for record in caplog.records]
     assert "execute program 'sh' stdout=stderr=<pipe>" in said
-    expected = f"run shell command 'sleep 1000' stdin={DEVNULL} stderr=<pipe>"
+    expected = (
+        f"run shell command 'exec sleep 1000' stdin={DEVNULL} stderr=<pipe>"
+    )
     assert expected in said
     started = [line for line in said if line.startswith("run shell command")]
     # Told of the transport as it is when the record is read.
-    assert f"'sleep 1000': {process._transport!r}" in started[1]
+    assert f"'exec sleep 1000': {process._transport!r}" in started[1]
     assert any("exited with return code 3" in line for line in said)
     killed = [line for line in said if line.startswith("Close running child")]
     assert len(killed) == 1
