@@ -87,10 +87,10 @@ AWAITING = (
 # Connections, {x}.
 TRANSPORTS = (
     "{x}.write({n})",
-    "{x}.transport.close()",
+    "{x}.close()",
     "{x}.abort()",
     "{x}.writelines({n}, {n})",
-    "{x}.transport.write_eof()",
+    "{x}.write_eof()",
     "{x}.transport.pause_reading()",
     "{x}.transport.resume_reading()",
     "{x}.transport.set_write_buffer_limits({k}, {k})",
@@ -104,11 +104,11 @@ TRANSPORTS = (
     "{x}.transport.set_protocol({x}.new_protocol(buffer=8))",
     "w.tried({x}.transport.write, 'text')",
     "w.tried({x}.transport.set_write_buffer_limits, high={k}, low={k})",
-    "loop.call_soon({x}.transport.close)",
+    "loop.call_soon({x}.close)",
     "loop.call_soon({x}.write, {n})",
     "loop.call_soon({x}.abort)",
-    "{x}.write(2000000)\n{x}.transport.write_eof()",
-    "{x}.write(2000000)\n{x}.transport.close()",
+    "{x}.write(2000000)\n{x}.write_eof()",
+    "{x}.write(2000000)\n{x}.close()",
 )
 
 # What is at the far end of them, and of all below.
@@ -206,7 +206,7 @@ SERVERS = (
     "w.tried({x}.server.is_serving)",
     "w.log(len({x}.server.sockets))",
     "{x}.last.write({n})",
-    "{x}.last.transport.close()",
+    "{x}.last.close()",
     "{x}.last.abort()",
     "{x}.last.transport.pause_reading()",
     "{x}.last.transport.resume_reading()",

@@ -11,7 +11,9 @@ import re
 import zlib
 from typing import NamedTuple
 
-ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
+ADDRESS = re.compile(r"(?:0|\.)x[0-9a-fA-F]+")
+# A handle that was cancelled in its own callback has forgotten what it was.
+FORGOTTEN = re.compile(r"in callback (?:None|transport\.\w+)\(\)")
 # Tracebacks and handles name the place where the same program was compiled.
 PLACE = re.compile(r"(?:/[^\s:'\"]*|<program>):\d+")
 NUMBER = re.compile(
@@ -55,6 +57,7 @@ def clean(text):
     text = NUMBER.sub("fd", PLACE.sub("place", text))
     text = WAITING.sub(r"\1>", text)
     text = LOOP.sub("loop.", TRANSPORT.sub("transport.", text))
+    text = FORGOTTEN.sub("in callback of a transport", text)
     return TYPE.sub(lambda match: TYPES[match[0]], text)
 
 

@@ -216,10 +216,28 @@ class Connection:
         self.protocol = self._make_protocol(lane, buffer)
         return self.protocol
 
+    def is_over(self):
+        """Whether CPython fails from inside, see docs/differences.md."""
+        sock = self.transport.get_extra_info("socket")
+        return sock.fileno() == -1 and flaws.ABORT_FAILS_LATE
+
     def write(self, size):
-        self.transport.write(self.data(size))
+        if not self.is_over():
+            self.transport.write(self.data(size))
+
+    def write_eof(self):
+        with contextlib.suppress(OSError):
+            # Of a peer that has reset the connection: docs/differences.md.
+            self.transport.write_eof()
+
+    def close(self):
+        # Twice connection_lost() in CPython: docs/differences.md.
+        if not self._world.resuming:
+            self.transport.close()
 
     def writelines(self, *sizes):
+        if self.is_over():
+            return
         parts = [self.data(size) for size in sizes]
         if is_safe_to_writelines(self.transport, sizes):
             self.transport.writelines(parts)
@@ -249,10 +267,8 @@ class Connection:
     def abort(self):
         if self.transport is None:
             return
-        sock = self.transport.get_extra_info("socket")
-        if sock.fileno() == -1 and flaws.ABORT_FAILS_LATE:
-            return
-        self.transport.abort()
+        if not self.is_over() and not self._world.resuming:
+            self.transport.abort()
 
 
 class Watched:

@@ -88,6 +88,7 @@ class World(MoreThings):
         self.executor = Jobs(self)
         self.steps = []
         self.ends_abruptly = False
+        self.resuming = False
         self._reps = {}
         self._hooks = {}
         self._settled = False
@@ -219,8 +220,13 @@ class World(MoreThings):
         function = self._hooks.get((key, number))
         if function is None:
             return None
-        with self.inside(lane):
-            return function()
+        before = self.resuming
+        self.resuming = before or method == "resume_writing"
+        try:
+            with self.inside(lane):
+                return function()
+        finally:
+            self.resuming = before
 
     def in_thread(self, function, *args):
         """Call it in another thread, and wait for that."""
