@@ -13,6 +13,7 @@ import hypothesis.strategies as st
 PLACE = re.compile(r"\{(\w+)\}")
 REFERENCE = re.compile(r"\b([crot])(\d)\b(?=[,()])")
 AWAITABLES = ("w.f0", "w.f1", "w.t0", "w.t1", "t0()", "t1()")
+WAKES = re.compile("threadsafe|executor")
 POOLS = {
     "h": ("0", "1"),
     "f": ("0", "1"),
@@ -326,6 +327,18 @@ def things_of(writer, kind):
     return []
 
 
+def scheduling(writer):
+    """Signals or threads: CPython wakes up by one socket for both, so that
+    each may be seen a turn earlier for the other's sake."""
+    if writer.number(0, 2) > 0:
+        return [SCHEDULING, SCHEDULING, grammar.FUTURES]
+    alone = tuple(
+        tuple(each for each in pool if not WAKES.search(each))
+        for pool in (SCHEDULING, grammar.FUTURES)
+    )
+    return [*alone, grammar.SIGNALS]
+
+
 @st.composite
 def programs(draw, kinds=KINDS):
     writer = Writer(draw)
@@ -333,7 +346,7 @@ def programs(draw, kinds=KINDS):
     if kind == "tasks":
         writer.plain = [grammar.FUTURES, grammar.FUTURES, SMALL]
     elif kind == "scheduling":
-        writer.plain += [SCHEDULING, grammar.FUTURES, grammar.SIGNALS]
+        writer.plain = scheduling(writer)
     else:
         writer.things = things_of(writer, kind)
         writer.plain = [each.plain for each in writer.things] + [SMALL]
