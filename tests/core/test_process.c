@@ -502,13 +502,14 @@ do_nothing(int signum)
     (void)signum;
 }
 
+/* Without the two that the C library keeps for itself. */
 static unsigned long long
 mask_in(const char *status, const char *name)
 {
     const char *line = strstr(status, name);
 
     ck_assert_ptr_nonnull(line);
-    return strtoull(line + strlen(name), NULL, 16);
+    return strtoull(line + strlen(name), NULL, 16) & ~(3ULL << (32 - 1));
 }
 
 static unsigned long long
