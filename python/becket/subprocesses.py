@@ -250,7 +250,8 @@ class _UnixSubprocessTransport(asyncio.SubprocessTransport):
                 # A transport may have it: that forgets its number first.
                 self._loop.call_soon(pipe.close)
             else:
-                pipe.close()
+                with contextlib.suppress(OSError):  # the others, too
+                    pipe.close()
         if self._child is None:  # nobody watches it
             with contextlib.suppress(PermissionError):  # somebody else's
                 self._proc.kill()

@@ -7,6 +7,7 @@ import errno
 import gc
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -304,6 +305,45 @@ async def test_loop_that_refuses(loop, monkeypatch, method):
             await loop.subprocess_exec(asyncio.SubprocessProtocol, *SLEEP)
     finally:
         setattr(loop, method, original)
+    deadline = time.monotonic() + LIMIT
+    while children() and time.monotonic() < deadline:
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.becket_only("CPython leaves them open")
+async def test_start_fails_and_a_pipe_does_not_close(loop, monkeypatch):
+    """The others are closed all the same."""
+    started = []
+
+    class Pipe:
+        def __init__(self, file):
+            self.file = file
+
+        def close(self):
+            self.file.close()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            self.stdin = Pipe(self.stdin)
+            started.append(self)
+
+    def refuse(*arguments, **options):
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", Popen)
+        original = loop.create_task
+        loop.create_task = refuse
+        try:
+            with pytest.raises(ZeroDivisionError):
+                await loop.subprocess_exec(asyncio.SubprocessProtocol, *SLEEP)
+        finally:
+            loop.create_task = original
+    (process,) = started
+    assert process.stdin.file.closed
+    assert process.stdout.closed and process.stderr.closed
     deadline = time.monotonic() + LIMIT
     while children() and time.monotonic() < deadline:
         await asyncio.sleep(0.001)
