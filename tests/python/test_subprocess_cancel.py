@@ -200,6 +200,8 @@ async def test_later_calls_are_cancelled(loop, method):
     process.kill()
     assert await asyncio.wait_for(process.wait(), LIMIT) == -signal.SIGKILL
     await process.stdout.read()
+    # Where asyncio does not do it by itself.
+    process._protocol._stdin_closed.exception()
 
 
 CLOSE = """
