@@ -213,6 +213,12 @@ async def fill_pipe(world):
 # --- subprocesses ---
 
 
+def retrieve(future):
+    """Its error is no news."""
+    if not future.cancelled():
+        future.exception()
+
+
 async def run_process(world):
     """One that gives back what it is given, or is killed meanwhile."""
     if world.is_starved and not POPEN_CLEANS_UP:
@@ -222,6 +228,8 @@ async def run_process(world):
     process = await asyncio.create_subprocess_exec(
         "cat", stdin=pipe, stdout=pipe
     )
+    # Where asyncio does not do it by itself.
+    process._protocol._stdin_closed.add_done_callback(retrieve)
     size = int(2 ** rng.uniform(0, 18))
     stream = Stream(world.content, rng.randrange(PERIOD), size)
     is_killed = rng.random() < 0.3
