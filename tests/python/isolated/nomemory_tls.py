@@ -20,7 +20,6 @@ from support.loops import turns
 from support.net import LIMIT, tcp_pair
 
 contexts = {False: client_context(), True: server_context()}
-contexts[True].num_tickets = 0  # nothing but what a scenario sends
 
 
 class Tls(Connection):
@@ -55,6 +54,7 @@ class Tls(Connection):
 
 def wrap(sock, is_server):
     """The peer's end, which does not wait: see shake_hands()."""
+    contexts[True].num_tickets = 0  # nothing but what a scenario sends
     sock.setblocking(False)
     return contexts[is_server].wrap_socket(
         sock,
