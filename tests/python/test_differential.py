@@ -37,11 +37,14 @@ def run(*arguments, **extra):
 
 @pytest.mark.parametrize("part", [1, 2])
 def test_random_programs_do_the_same(part, request):
+    """The same ones each time, or with --full always others: one in some ten
+    thousand has its bytes cut into other chunks, which is no difference."""
     is_full = request.config.getoption("--full")
+    seed = random.randrange(1 << 32) if is_full else part
     done = run(
         *("--programs", str(PROGRAMS_IN_FULL if is_full else PROGRAMS)),
         *("--seconds", str(SECONDS_IN_FULL if is_full else SECONDS)),
-        *("--seed", str(random.randrange(1 << 32))),
+        *("--seed", str(seed)),
         *("--jobs", "1"),
     )
     assert "\n0 differences" in done.stdout
