@@ -305,8 +305,11 @@ def drop_stale_build(
         stamp.write_text(content)
 
 
-def build_core(environment: Environment, name: str, *options: str) -> Path:
-    """Build the C library and its tests; return the build folder."""
+def build_core(
+    environment: Environment, name: str, *options: str, target: str = ""
+) -> Path:
+    """Build the C library and its tests, or only this target of Meson's;
+    return the build folder."""
     build = BUILD / name
     options = (
         "-Dpython=disabled",
@@ -320,7 +323,8 @@ def build_core(environment: Environment, name: str, *options: str) -> Path:
     meson = environment.root / "bin" / "meson"
     if not (build / "build.ninja").is_file():
         run(meson, "setup", build, *options, env=environment.variables())
-    run(meson, "compile", "-C", build, env=environment.variables())
+    targets = [target] if target else []
+    run(meson, "compile", "-C", build, *targets, env=environment.variables())
     return build
 
 

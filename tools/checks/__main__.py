@@ -36,7 +36,9 @@ def built_checks() -> tuple[Check, ...]:
     """Build both products; return the checks that look at them."""
     first = environments.look_around().environments[0]
     with environments.build_lock():
-        build = environments.build_core(first, "c-debug")
+        build = environments.build_core(
+            first, "c-debug", target="becket:shared_library"
+        )
         environments.install_extension(first)
     library = build / "src" / "libbecket.so"
     package = next(first.root.glob("lib/python3*/site-packages")) / "becket"
