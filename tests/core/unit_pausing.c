@@ -281,7 +281,7 @@ START_TEST(test_loop_is_closed)
 }
 END_TEST
 
-#if BK_FAULT_INJECTION
+#ifdef BK_FAULT_INJECTION
 
 static unsigned
 ctl_count(void)

@@ -17,8 +17,6 @@
 
 #include "net_support.h"
 
-#ifdef BK_FAULT_INJECTION
-
 enum {
     NTH_MAX = 2000, /* more calls than the scenario makes */
     TURNS_MAX = 400,
@@ -326,16 +324,6 @@ add_tests(TCase *tcase)
     tcase_add_test(tcase, test_opening_tells_why);
     tcase_add_test(tcase, test_calls_per_callback);
 }
-
-#else
-
-static void
-add_tests(TCase *tcase)
-{
-    (void)tcase;
-}
-
-#endif
 
 int
 main(void)

@@ -18,8 +18,6 @@
 
 #include "process_support.h"
 
-#ifdef BK_FAULT_INJECTION
-
 enum {
     NTH_MAX = 600, /* more calls than the scenario makes */
     WRITTEN = 3000,
@@ -312,16 +310,6 @@ add_tests(TCase *tcase)
     tcase_add_loop_test(tcase, test_fds_without_close_range, 0,
                         SUPPORT_POLLERS);
 }
-
-#else
-
-static void
-add_tests(TCase *tcase)
-{
-    (void)tcase;
-}
-
-#endif
 
 int
 main(void)

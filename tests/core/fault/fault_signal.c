@@ -13,8 +13,6 @@
 
 #include "support.h"
 
-#ifdef BK_FAULT_INJECTION
-
 enum { NTH_MAX = 200 }; /* more calls than the scenario makes */
 
 static const int codes[] = {-ENOMEM, -EBADF};
@@ -112,16 +110,6 @@ add_tests(TCase *tcase)
                         SUPPORT_POLLERS * CODES);
     tcase_add_test(tcase, test_adding_tells_why);
 }
-
-#else
-
-static void
-add_tests(TCase *tcase)
-{
-    (void)tcase;
-}
-
-#endif
 
 int
 main(void)
