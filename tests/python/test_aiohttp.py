@@ -12,6 +12,7 @@ from support.net import refusing_port, url_of
 
 aiohttp = pytest.importorskip("aiohttp")
 web = pytest.importorskip("aiohttp.web")
+from support import web_handlers as handlers  # noqa: E402
 
 LIMIT = aiohttp.ClientTimeout(total=10)
 RELEASE = web.AppKey("release", asyncio.Event)
@@ -24,30 +25,6 @@ async def hello(request):
 async def peer(request):
     """The port that the client came from."""
     return web.Response(text=str(request.transport.get_extra_info("peername")))
-
-
-async def echo(request):
-    return web.Response(body=await request.read())
-
-
-async def stream(request):
-    response = web.StreamResponse()
-    await response.prepare(request)
-    for number in range(100):
-        await response.write(b"%04d\n" % number)
-    await response.write_eof()
-    return response
-
-
-async def chat(request):
-    ws = web.WebSocketResponse()
-    await ws.prepare(request)
-    async for message in ws:
-        if message.type is aiohttp.WSMsgType.TEXT:
-            await ws.send_str(message.data.upper())
-        elif message.type is aiohttp.WSMsgType.BINARY:
-            await ws.send_bytes(message.data[::-1])
-    return ws
 
 
 async def slow(request):
@@ -65,9 +42,9 @@ def make_app():
     app[RELEASE] = asyncio.Event()
     app.router.add_get("/", hello)
     app.router.add_get("/peer", peer)
-    app.router.add_post("/echo", echo)
-    app.router.add_get("/stream", stream)
-    app.router.add_get("/chat", chat)
+    app.router.add_post("/echo", handlers.echo)
+    app.router.add_get("/stream", handlers.stream)
+    app.router.add_get("/chat", handlers.chat)
     app.router.add_get("/slow", slow)
     app.router.add_get("/broken", broken)
     return app

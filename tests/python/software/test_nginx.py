@@ -20,6 +20,7 @@ from support.nginx import nginx
 
 aiohttp = pytest.importorskip("aiohttp")
 web = pytest.importorskip("aiohttp.web")
+from support import web_handlers as handlers  # noqa: E402
 
 pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.one_poller]
 
@@ -156,27 +157,6 @@ async def test_half_read_answer_is_dropped(loop, files):
                 response.close()
 
 
-async def echo(request):
-    return web.Response(body=await request.read())
-
-
-async def stream(request):
-    response = web.StreamResponse()
-    await response.prepare(request)
-    for number in range(100):
-        await response.write(b"%04d\n" % number)
-    await response.write_eof()
-    return response
-
-
-async def chat(request):
-    ws = web.WebSocketResponse()
-    await ws.prepare(request)
-    async for message in ws:
-        await ws.send_bytes(message.data[::-1])
-    return ws
-
-
 async def who(request):
     """Whom the proxy's own certificate names."""
     certificate = request.transport.get_extra_info("peercert")
@@ -197,9 +177,9 @@ async def slow(story, request):
 def make_runner():
     story = asyncio.Queue()
     app = web.Application(client_max_size=1 << 26)
-    app.router.add_post("/echo", echo)
-    app.router.add_get("/stream", stream)
-    app.router.add_get("/chat", chat)
+    app.router.add_post("/echo", handlers.echo)
+    app.router.add_get("/stream", handlers.stream)
+    app.router.add_get("/chat", handlers.chat)
     app.router.add_get("/who", who)
     app.router.add_get("/slow", functools.partial(slow, story))
     runner = web.AppRunner(
