@@ -2,6 +2,10 @@
 """Pipes, FIFOs, sockets and character devices, each in one direction.
 
 asyncio: loop.connect_read_pipe() and loop.connect_write_pipe().
+
+The pipe stays an object that the user has as well, and may close: its number
+is then somebody else's. So it is asked for its number at every system call,
+and what watches that number by then is left alone.
 """
 
 import asyncio
@@ -29,6 +33,7 @@ class _PipeMixin:
 
     _closing: bool
     _fileno: Any
+    _handles: dict[str, Any]  # of what was given to the loop to watch
     _loop: Any
     _pipe: Any
     _protocol: Any
@@ -36,6 +41,7 @@ class _PipeMixin:
     def _take(self, pipe: Any, protocol: Any, refusal: str) -> int:
         """Take the pipe over; return the mode of its file."""
         self._pipe = None  # __del__() leaves alone what was not taken
+        self._handles = {}
         fileno = pipe.fileno()
         mode = os.fstat(fileno).st_mode
         kinds = (stat.S_ISFIFO, stat.S_ISSOCK, stat.S_ISCHR)
@@ -88,14 +94,33 @@ class _PipeMixin:
         elif self._loop.get_debug():
             logger.debug("%r: %s", self, message, exc_info=True)
 
-    def _watch(self, method: str, callback: Callable[[], object]) -> bool:
-        """Whether it is watched; one that cannot be is lost."""
+    def _number(self) -> int:
+        """The pipe's number now; EBADF once the user has closed it."""
         try:
-            getattr(self._loop, method)(self._fileno, callback)
+            number: int = self._pipe.fileno()
+        except ValueError:  # a file object's word for it
+            number = -1
+        if number != self._fileno:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return number
+
+    def _watch(self, event: str, callback: Callable[[], object]) -> bool:
+        """Whether it is watched; one that cannot be is lost."""
+        add = getattr(self._loop, f"_add_{event}")
+        try:
+            self._handles[event] = add(self._number(), callback)
         except OSError as exc:
             self._close(exc)
             return False
         return True
+
+    def _unwatch(self, event: str) -> None:
+        if event not in self._handles:
+            return
+        handle = self._handles.pop(event)
+        # Cancelled: somebody else has taken its place.
+        if handle is None or not handle.cancelled():
+            getattr(self._loop, f"_remove_{event}")(self._fileno)
 
     def _close(self, exc: BaseException | None) -> None:
         raise NotImplementedError
@@ -104,8 +129,8 @@ class _PipeMixin:
         if self._pipe is None:  # told already
             return
         # Nothing may watch a descriptor whose number is about to be free.
-        self._loop.remove_reader(self._fileno)
-        self._loop.remove_writer(self._fileno)
+        self._unwatch("reader")
+        self._unwatch("writer")
         try:
             self._protocol.connection_lost(exc)
         finally:
@@ -167,15 +192,15 @@ class _UnixReadPipeTransport(_PipeMixin, asyncio.ReadTransport):
 
     def _start(self) -> None:
         if self.is_reading():
-            self._polling = self._watch("add_reader", self._read_ready)
+            self._polling = self._watch("reader", self._read_ready)
 
     def _stop(self) -> None:
         self._polling = False
-        self._loop.remove_reader(self._fileno)
+        self._unwatch("reader")
 
     def _read_ready(self) -> None:
         try:
-            data = os.read(self._fileno, self.max_size)
+            data = os.read(self._number(), self.max_size)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as exc:
@@ -256,7 +281,7 @@ class _UnixWritePipeTransport(
                 return
             if sent > 0:
                 data = memoryview(data)[sent:]
-            if not self._watch("add_writer", self._write_ready):
+            if not self._watch("writer", self._write_ready):
                 return
         self._buffer += data
         self._maybe_pause_protocol()  # type: ignore[attr-defined]
@@ -270,7 +295,7 @@ class _UnixWritePipeTransport(
         assert self._pipe
         self._closing = True
         if not self._buffer:
-            self._loop.remove_reader(self._fileno)
+            self._unwatch("reader")
             self._loop.call_soon(self._call_connection_lost, None)
 
     def close(self) -> None:
@@ -290,7 +315,7 @@ class _UnixWritePipeTransport(
     def _send(self, data: Any) -> int | None:
         """How much the pipe took; None when it is broken."""
         try:
-            return os.write(self._fileno, data)
+            return os.write(self._number(), data)
         except (BlockingIOError, InterruptedError):
             return 0
         except (SystemExit, KeyboardInterrupt):
@@ -304,7 +329,7 @@ class _UnixWritePipeTransport(
 
     def _watch_peer(self) -> None:
         if self._pipe is not None and (self._buffer or not self._closing):
-            self._watch("add_reader", self._read_ready)
+            self._watch("reader", self._read_ready)
 
     def _read_ready(self) -> None:
         if self._loop.get_debug():
@@ -319,7 +344,7 @@ class _UnixWritePipeTransport(
         del self._buffer[:sent]
         if self._buffer:
             return
-        self._loop.remove_writer(self._fileno)
+        self._unwatch("writer")
         # It may write more, and close: then that leaves first.
         self._maybe_resume_protocol()  # type: ignore[attr-defined]
         if self._closing and not self._buffer:
@@ -329,9 +354,9 @@ class _UnixWritePipeTransport(
         if self._pipe is None:
             return
         self._closing = True
-        self._loop.remove_writer(self._fileno)
+        self._unwatch("writer")
         self._buffer.clear()
-        self._loop.remove_reader(self._fileno)
+        self._unwatch("reader")
         self._loop.call_soon(self._call_connection_lost, exc)
 
 
