@@ -130,8 +130,8 @@ class UnixMixin(ConnectMixin, ServeMixin):
             )
         else:
             bound = _bind(os.fspath(path), mode)
-        file = _SocketFile.of(bound) if cleanup_socket else None
         try:
+            file = _SocketFile.of(bound) if cleanup_socket else None
             server = Server(
                 self,
                 [bound],
