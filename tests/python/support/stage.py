@@ -8,8 +8,10 @@ the loop is given, peers at their other ends, and what came of it all.
 
 import asyncio
 import contextlib
+import io
 import os
 import selectors
+import shutil
 import socket
 import sys
 import tempfile
@@ -40,14 +42,17 @@ class Stage:
         self.unraisable = []
         self._stack = contextlib.ExitStack()
         enter = self._stack.enter_context
+        self.folder = tempfile.mkdtemp()
+        self._stack.callback(shutil.rmtree, self.folder)
         self.listener = enter(nonblocking_listener())
         self.address = self.listener.getsockname()
+        self.unix_address = f"{self.folder}/listener"
+        self.unix_listener = enter(nonblocking_listener(self.unix_address))
         self.silent = enter(silent_address())
         refusing = enter(socket.socket())
         refusing.bind(("127.0.0.1", 0))
         self.refused = refusing.getsockname()
-        self.file_path = enter(tempfile.NamedTemporaryFile(delete=False)).name
-        self._stack.callback(os.unlink, self.file_path)
+        self.file_path = f"{self.folder}/file"
         self.content = os.urandom(FILE_BYTES)
         with open(self.file_path, "wb") as file:
             file.write(self.content)
@@ -85,12 +90,43 @@ def make_stage_loop(backend):
     return becket.SelectorEventLoop(selectors.PollSelector())
 
 
-def nonblocking_listener():
-    sock = socket.socket()
+def family_of(address):
+    """Of (host, port), or of a Unix socket's path or abstract name."""
+    return socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX
+
+
+def nonblocking_listener(address=("127.0.0.1", 0)):
+    sock = socket.socket(family_of(address))
     sock.setblocking(False)
-    sock.bind(("127.0.0.1", 0))
+    sock.bind(address)
     sock.listen(64)
     return sock
+
+
+class PipeEnd:
+    """A pipe's end as a user has it: a file object without a buffer, which
+    can give its number away as a socket can.
+    """
+
+    def __init__(self, number):
+        self._number = number
+
+    def fileno(self):
+        return self._number
+
+    def detach(self):
+        number, self._number = self._number, -1
+        return number
+
+    def close(self):
+        number = self.detach()
+        if number >= 0:
+            os.close(number)
+
+
+def number_of(given):
+    """Of a socket, a PipeEnd or a file; -1 once it is closed."""
+    return -1 if getattr(given, "closed", False) else given.fileno()
 
 
 class Peer:
@@ -314,6 +350,18 @@ class World:
         self.given.append(sock)
         return sock
 
+    def give_end(self, end):
+        """The same of the end of a pipe, or of a file that is one."""
+        os.set_blocking(end.fileno(), False)
+        self.given.append(end)
+        return end
+
+    def path(self, name="socket"):
+        """Where nothing is yet; what will be there is removed."""
+        path = f"{self.stage.folder}/{self.number}-{name}"
+        self._others.callback(remove, path)
+        return path
+
     def pair(self, expected=b"", buffers=None):
         """A connected TCP socket to give away, and the peer."""
         ours = socket.socket()
@@ -324,6 +372,11 @@ class World:
         theirs, _ = self.stage.listener.accept()
         return self.give(ours), self.peer(theirs, expected)
 
+    def unix_pair(self, expected=b""):
+        """The same over a Unix socket."""
+        ours, theirs = socket.socketpair()
+        return self.give(ours), self.peer(theirs, expected)
+
     def datagrams(self):
         """A UDP socket to give away, and its peer's."""
         ours = socket.socket(type=socket.SOCK_DGRAM)
@@ -332,10 +385,10 @@ class World:
         theirs.bind(("127.0.0.1", 0))
         return self.give(ours), self.keep(theirs)
 
-    def listening(self):
+    def listening(self, address=("127.0.0.1", 0)):
         """A listening socket to give away."""
-        sock = socket.socket()
-        sock.bind(("127.0.0.1", 0))
+        sock = socket.socket(family_of(address))
+        sock.bind(address)
         sock.listen(16)
         return self.give(sock)
 
@@ -347,21 +400,22 @@ class World:
     def call(self, address, expected=b""):
         """A peer that connects to a server of the loop."""
         with self.aside():
-            sock = socket.socket()
+            sock = socket.socket(family_of(address))
             peer = self.peer(sock, expected)
             with contextlib.suppress(BlockingIOError):
                 sock.connect(address)
         return peer
 
-    async def answer(self, expected=b"", caller=None):
+    async def answer(self, expected=b"", caller=None, listener=None):
         """The peer of a connection that the loop has made.
 
         With caller the one of this address; others have been given up.
         """
+        listener = listener or self.stage.listener
         deadline = time.monotonic() + LIMIT
         while True:
             with self.aside(), contextlib.suppress(BlockingIOError):
-                sock, address = self.stage.listener.accept()
+                sock, address = listener.accept()
                 if caller in (None, address):
                     return self.peer(sock, expected)
                 sock.close()
@@ -379,24 +433,29 @@ class World:
     def detach_given(self):
         """And close the number, which is then a canary's."""
         with self.aside():
-            for sock in self.given:
-                number = sock.detach()
-                if number >= 0:
-                    os.close(number)
+            for number in self._detached():
+                os.close(number)
 
     def keep_given(self):
         """Detach, and go on using the descriptor for something else."""
         with self.aside():
-            for sock in self.given:
-                number = sock.detach()
-                if number >= 0:
-                    self._kept.append((number, os.fstat(number).st_ino))
+            for number in self._detached():
+                self._kept.append((number, os.fstat(number).st_ino))
+
+    def _detached(self):
+        """The numbers of what was given; files that keep them are closed."""
+        for given in self.given:
+            if isinstance(given, io.FileIO):
+                given.close()
+            elif (number := given.detach()) >= 0:
+                yield number
 
     def shut_given(self):
         with self.aside():
             for sock in self.given:
-                with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+                if isinstance(sock, socket.socket):
+                    with contextlib.suppress(OSError):
+                        sock.shutdown(socket.SHUT_RDWR)
 
     def close_files(self):
         for file in self.files:
@@ -412,7 +471,8 @@ class World:
 
     def abort_transports(self):
         for transport in self.transports:
-            transport.abort()
+            # Pipes that are read are closed without more ado.
+            getattr(transport, "abort", transport.close)()
 
     def close_transports(self):
         for transport in self.transports:
@@ -427,7 +487,8 @@ class World:
     def open_given(self):
         """Which of the given sockets are open: 'open closed'."""
         return " ".join(
-            "closed" if sock.fileno() < 0 else "open" for sock in self.given
+            "closed" if number_of(given) < 0 else "open"
+            for given in self.given
         )
 
     def check(self):
@@ -449,6 +510,12 @@ class World:
         self.close_files()
         self.close_peers()
         self._others.close()
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self.stage.listener.accept()[0].close()
+        for listener in (self.stage.listener, self.stage.unix_listener):
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    listener.accept()[0].close()
+
+
+def remove(path):
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

@@ -10,24 +10,28 @@ of the modules here, or in a new one that is imported below.
 
 from support.scenarios import (
     connect,
+    pipes,
     processes,
     serve,
     sockets,
     streams,
     tls,
     transports,
+    unix,
     watch,
 )
 from support.scenarios.registry import SCENARIOS, Scenario, chosen
 
 MODULES = (
     connect,
+    pipes,
     processes,
     serve,
     sockets,
     streams,
     tls,
     transports,
+    unix,
     watch,
 )
 # The names that a test is parametrized with.
@@ -40,11 +44,13 @@ __all__ = [
     "Scenario",
     "chosen",
     "connect",
+    "pipes",
     "processes",
     "serve",
     "sockets",
     "streams",
     "tls",
     "transports",
+    "unix",
     "watch",
 ]

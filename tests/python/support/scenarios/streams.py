@@ -70,30 +70,36 @@ def closing(world, handle):
     return begin
 
 
+async def serve_one_stream(world, start):
+    """One client comes to the server that start(handler) starts."""
+    handled = world.loop.create_future()
+
+    async def handle(reader, writer):
+        try:
+            await exchange(world, reader, writer, peer)
+        except BaseException as exc:
+            if not handled.done():
+                handled.set_exception(exc)
+        if not handled.done():
+            handled.set_result(None)
+
+    server = await start(closing(world, handle))
+    world.servers.append(server)
+    try:
+        peer = world.call(address_of(world, server))
+        await handled
+    finally:
+        server.close()
+    await server.wait_closed()
+
+
 @scenario("start_server")
 def serve_streams(world):
     async def play():
-        handled = world.loop.create_future()
-
-        async def handle(reader, writer):
-            try:
-                await exchange(world, reader, writer, peer)
-            except BaseException as exc:
-                if not handled.done():
-                    handled.set_exception(exc)
-            if not handled.done():
-                handled.set_result(None)
-
-        server = await asyncio.start_server(
-            closing(world, handle), "127.0.0.1", 0
+        await serve_one_stream(
+            world,
+            lambda handle: asyncio.start_server(handle, "127.0.0.1", 0),
         )
-        world.servers.append(server)
-        try:
-            peer = world.call(address_of(world, server))
-            await handled
-        finally:
-            server.close()
-        await server.wait_closed()
 
     return play
 
