@@ -20,6 +20,7 @@ POLITE = ("client close", "server close", "half-close")
 # In the middle: what was under way may be lost, but nothing may be wrong.
 RUDE = ("abort", "reset", "close early", "cancel")
 RUDE_IN_TEN = 4
+RAW_PIECES_MAX = 1000
 HEADER = struct.Struct(">8sQ")
 MAGIC = b"\x80becket\x81"
 
@@ -78,7 +79,11 @@ def random_size(rng):
 
 
 def random_plan(rng, content, number, kind):
+    piece_max = int(2 ** rng.uniform(3, 17))
+    client = rng.choice(CLIENT_STYLES[kind])
     up, down = random_size(rng), random_size(rng)
+    if client == "raw":  # waits for the interpreter before each piece
+        up, down = (min(n, piece_max * RAW_PIECES_MAX) for n in (up, down))
     ending = rng.choice(POLITE)
     if rng.randrange(10) < RUDE_IN_TEN:
         ending = rng.choice(RUDE)
@@ -87,11 +92,11 @@ def random_plan(rng, content, number, kind):
     return Plan(
         number=number,
         kind=kind,
-        client=rng.choice(CLIENT_STYLES[kind]),
+        client=client,
         server=rng.choice(SERVER_STYLES),
         up=Stream(content, rng.randrange(PERIOD), up),
         down=Stream(content, rng.randrange(PERIOD), down),
-        piece_max=int(2 ** rng.uniform(3, 17)),
+        piece_max=piece_max,
         # With 0 asyncio's TLS pauses a writer that has nothing waiting.
         high_water=rng.choice((kind == "tls", 1000, 1 << 14, 1 << 16)),
         ending=ending,
