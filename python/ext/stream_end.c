@@ -24,18 +24,30 @@ BKPY_SHOWN_CALLBACK(call_connection_lost, "_call_connection_lost");
 
 /* --- failures --- */
 
+/* The last that TLS has written is the alert that tells the peer of exc, which
+ * asyncio's does not send: that it fails is no reason for the end. */
+static bool
+is_alert_unsent(const StreamTransportObject *self, PyObject *exc)
+{
+    return exc != NULL &&
+           Py_TYPE(self->protocol) == self->state->TlsProtocolType;
+}
+
 void
 bkpy_stream_lose(StreamTransportObject *self, PyObject *exc)
 {
     if (!bkpy_stream_is_alive(self)) {
         return;
     }
+    if (self->conn_lost == 0 && is_alert_unsent(self, exc)) {
+        self->error = Py_NewRef(exc);
+    }
     /* What fails now failed before exc did. */
     bk_transport_flush(&self->core);
     if (self->conn_lost > 0) {
         return;
     }
-    self->error = Py_XNewRef(exc);
+    Py_XSETREF(self->error, Py_XNewRef(exc));
     self->calls++;
     bk_transport_abort(&self->core, exc == NULL ? 0 : -ECONNABORTED);
     self->calls--;

@@ -515,6 +515,16 @@ reader_eof_received(bk_transport *t, void *op)
 
 /* --- TLS, which takes what is received without a copy --- */
 
+static int
+tls_get_buffer(bk_transport *Py_UNUSED(t), void **Py_UNUSED(ret_buf),
+               size_t *Py_UNUSED(ret_len), void *op)
+{
+    StreamTransportObject *self = op;
+
+    self->is_receiving = true;
+    return 0; /* the loop's own */
+}
+
 static void
 tls_data_received(bk_transport *Py_UNUSED(t), const void *data, size_t len,
                   void *op)
@@ -701,6 +711,7 @@ const bk_protocol bkpy_stream_reader = {
 
 const bk_protocol bkpy_stream_tls = {
     COMMON_CALLS,
+    .get_buffer = tls_get_buffer,
     .data_received = tls_data_received,
     .eof_received = tls_eof_received,
     .flushing = tls_flushing,

@@ -231,12 +231,27 @@ write_directly(TlsProtocolObject *self)
 }
 
 static int
+send_output(TlsProtocolObject *self)
+{
+    return can_write_directly(self) ? write_directly(self)
+                                    : write_by_call(self);
+}
+
+/* An alert tells of a failure that is still to be told here: what its own
+ * write raises, as after write_eof() below, is left out. */
+static int
 on_send(bk_tls_pump *Py_UNUSED(pump), void *op)
 {
     TlsProtocolObject *self = op;
+    PyObject *failure = take_failure(self);
+    int r = send_output(self);
 
-    return can_write_directly(self) ? write_directly(self)
-                                    : write_by_call(self);
+    if (failure != NULL && (r == 0 || r == -EIO)) {
+        Py_XSETREF(self->failure, failure);
+        return 0;
+    }
+    Py_XDECREF(failure);
+    return r;
 }
 
 static int

@@ -492,3 +492,27 @@ async def test_a_name_is_needed_where_it_is_checked(loop):
             )
         assert ours.fileno() == -1
         assert theirs.recv(1) == b""
+
+
+async def test_failure_after_write_eof_below(loop, errors):
+    """No alert can be sent, which is no failure of its own."""
+    ours, theirs = tcp_pair()
+    plain, protocol = await loop.create_connection(Recorder, sock=ours)
+    upgrading = asyncio.ensure_future(
+        loop.start_tls(
+            plain,
+            protocol,
+            client_context(name=OTHER),
+            server_hostname=NAME,
+        )
+    )
+    await spin(3)
+    plain.write_eof()
+    with theirs, contextlib.suppress(ssl.SSLError, ConnectionError):
+        await asyncio.to_thread(
+            server_context().wrap_socket, theirs, server_side=True
+        )
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await upgrading
+    assert isinstance(await protocol.lost, ssl.SSLError)
+    assert [each["message"] for each in errors] == []

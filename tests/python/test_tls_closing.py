@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import gc
 import logging
 import re
@@ -31,6 +32,7 @@ pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.one_poller]
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 MEBIBYTE = 1 << 20
+var = contextvars.ContextVar("var", default="none")
 TIMED_OUT = "SSL shutdown timed out"
 VERSION = sys.version_info[:3]
 CLOSES_WITH_LOWER = VERSION >= (3, 13, 1) or (3, 12, 8) <= VERSION < (3, 13)
@@ -135,6 +137,21 @@ async def test_reset(loop):
         reset(plain_of(peer))
         assert isinstance(await protocol.lost, ConnectionResetError)
         assert protocol.calls == ["connection_made", "connection_lost"]
+
+
+async def test_reset_has_the_context_of_the_reader(loop):
+    class Noting(Recorder):
+        def connection_lost(self, exc):
+            self.context = var.get()
+            super().connection_lost(exc)
+
+    var.set("connect")
+    async with connected(Noting) as (_, protocol, peer):
+        var.set("later")
+        await spin(2)
+        reset(plain_of(peer))
+        assert isinstance(await protocol.lost, ConnectionResetError)
+        assert protocol.context == "connect"
 
 
 # Peers that do not say goodbye.

@@ -347,6 +347,15 @@ async def test_garbage_after_the_handshake(loop, version):
     assert server.calls == ["connection_made", "connection_lost"]
 
 
+async def test_why_it_failed_is_told_also_when_the_alert_fails(loop):
+    async with accepted(sockets=socket.socketpair) as (_, server, peer):
+        with plain_of(peer) as sock:
+            sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        # Of a Unix socket that is closed, both the data and EPIPE are there.
+        exc = await server.lost
+    assert isinstance(exc, ssl.SSLError)
+
+
 async def test_records_in_pieces(loop):
     """A handshake that arrives byte by byte is one all the same."""
     ours, theirs = tcp_pair()

@@ -74,10 +74,12 @@ async def connected(factory=Recorder, server=None, sockets=tcp_pair, **kwargs):
 
 
 @contextlib.asynccontextmanager
-async def accepted(factory=Recorder, client=None, **kwargs):
+async def accepted(
+    factory=Recorder, client=None, sockets=tcp_pair, **kwargs
+):
     """A TLS server's connection whose peer is a blocking SSLSocket."""
     loop = asyncio.get_running_loop()
-    ours, theirs = tcp_pair()
+    ours, theirs = sockets()
     connecting = asyncio.to_thread(
         (client or client_context()).wrap_socket, theirs, server_hostname=NAME
     )
