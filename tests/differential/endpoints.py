@@ -100,6 +100,13 @@ class Server:
         for each in self.accepted:
             each.flush()
 
+    def is_failing(self):
+        """Whether a connection has come while the server was closing.
+
+        CPython leaves its transport to the collector.
+        """
+        return any(each.transport is None for each in self.accepted)
+
     def state(self):
         states = [each.state() for each in self.accepted]
         serving = self.server is not None and self.server.is_serving()
@@ -297,8 +304,16 @@ class Pipe:
 class MoreThings(Things):
     """Makes these, next to those of Things."""
 
+    def __init__(self):
+        super().__init__()
+        self._servers = []
+
     def server(self, lane, over="unix"):
-        return self._add(Server(self, lane, over))
+        self._servers.append(Server(self, lane, over))
+        return self._add(self._servers[-1])
+
+    def are_failing(self):
+        return any(each.is_failing() for each in self._servers)
 
     def datagrams(self, lane, over="unix"):
         sock, far = datagram_pair(over)

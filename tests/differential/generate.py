@@ -40,7 +40,14 @@ KINDS = (
     "mixed",
 )
 # Played only when asked for: what is open there is not yet left out.
-MORE_KINDS = ("server",)
+MORE_KINDS = ("server", "tls", "tls_pair", "tls_stream")
+TLS_HOW = (
+    "connection",
+    "accepted",
+    "upgraded connection",
+    "upgraded accepted",
+)
+TLS_KINDS = ("new", "new", "new", "old", "untrusted", "stranger")
 HEADS = {
     "c": "@w.callback\ndef c{}(*args):",
     "r": "@w.reader\ndef r{}(x, *args):",
@@ -262,6 +269,51 @@ def stream(writer, name, over="unix"):
     )
 
 
+def tls(writer, name):
+    over = writer.one_of(("unix", "tcp"))
+    how = writer.one_of(TLS_HOW)
+    buffer = writer.one_of((0, 0, 8, 65536))
+    kind = writer.one_of(TLS_KINDS)
+    methods = grammar.BUFFERED_METHODS if buffer else grammar.METHODS
+    is_by_hand = writer.one_of((False, False, True))
+    plain = grammar.TLS + grammar.TLS_PEERS
+    if is_by_hand:
+        plain += grammar.TLS_HANDSHAKES * 6
+    return Thing(
+        f'{name} = w.tls("{name}", "{over}", "{how}", {buffer}, "{kind}"'
+        f"{', by_hand=True' * is_by_hand})",
+        (name,),
+        plain,
+        methods=methods,
+    )
+
+
+def tls_pair(writer, names):
+    over = writer.one_of(("unix", "tcp"))
+    buffer = writer.one_of((0, 0, 0, 65536))
+    kind = writer.one_of(("new", "old"))
+    methods = grammar.BUFFERED_METHODS if buffer else grammar.METHODS
+    a, b = names
+    return Thing(
+        f'{a}, {b} = w.tls_pair("{a}{b}", "{over}", {buffer}, "{kind}")',
+        names,
+        grammar.TLS,
+        methods=methods,
+    )
+
+
+def tls_stream(writer, name):
+    over = writer.one_of(("unix", "tcp"))
+    limit = writer.one_of((64, 16, 65536))
+    is_plain = writer.one_of((False, False, True))
+    return Thing(
+        f'{name} = w.tls_stream("{name}", "{over}", {limit}, {is_plain})',
+        (name,),
+        grammar.TLS_STREAMS + grammar.TLS_PEERS + grammar.LINES,
+        grammar.STREAM_CALLS + grammar.START_TLS * 6 * is_plain,
+    )
+
+
 def server(writer, name, over="unix"):
     lanes = tuple(lane.replace("{x}", name) for lane in grammar.SERVER_LANES)
     thing = Thing(
@@ -316,6 +368,12 @@ def things_of(writer, kind):
         return [datagrams(writer, "d", writer.one_of(("unix", "udp")))]
     if kind == "pipe":
         return [pipe(writer, "p")]
+    if kind == "tls":
+        return [tls(writer, "a")]
+    if kind == "tls_pair":
+        return [tls_pair(writer, ("a", "b"))]
+    if kind == "tls_stream":
+        return [tls_stream(writer, "s")]
     if kind == "mixed":
         makers = {"a": transport, "s": watched, "z": stream}
         first = writer.one_of(tuple(makers))

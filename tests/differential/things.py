@@ -26,10 +26,10 @@ LARGE = 1 << 20
 class Data:
     """Bytes to send: each call goes on where the one before has ended."""
 
-    def __init__(self, over="unix"):
+    def __init__(self, over="unix", most=2 * LARGE):
         self._at = 0
         # How much more TCP takes is a matter of time.
-        self._most = 2 * LARGE if over == "unix" else 16384
+        self._most = most if over == "unix" else 16384
 
     def __call__(self, size):
         size = min(size, self._most)
@@ -151,6 +151,7 @@ class Recorder(asyncio.Protocol):
         return self._called("resume_writing")
 
     def connection_lost(self, exc):
+        self._owner.is_lost = True
         what = "" if exc is None else f" {type(exc).__name__}"
         return self._called("connection_lost", what)
 
@@ -189,6 +190,7 @@ class Connection:
         self._swaps = itertools.count(2)
         self.lane = lane
         self.transport = None
+        self.is_lost = False
         self.protocol = self._make_protocol(lane, buffer)
         self.data = Data()
 
@@ -217,9 +219,11 @@ class Connection:
         return self.protocol
 
     def is_over(self):
-        """Whether CPython fails from inside, see docs/differences.md."""
-        sock = self.transport.get_extra_info("socket")
-        return sock.fileno() == -1 and flaws.ABORT_FAILS_LATE
+        """Whether CPython still sends, or fails from inside.
+
+        See docs/differences.md.
+        """
+        return self.is_lost and flaws.ABORT_FAILS_LATE
 
     def write(self, size):
         if not self.is_over():

@@ -74,9 +74,7 @@ async def connected(factory=Recorder, server=None, sockets=tcp_pair, **kwargs):
 
 
 @contextlib.asynccontextmanager
-async def accepted(
-    factory=Recorder, client=None, sockets=tcp_pair, **kwargs
-):
+async def accepted(factory=Recorder, client=None, sockets=tcp_pair, **kwargs):
     """A TLS server's connection whose peer is a blocking SSLSocket."""
     loop = asyncio.get_running_loop()
     ours, theirs = sockets()
