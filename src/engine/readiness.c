@@ -6,7 +6,7 @@
 #include <errno.h>
 
 #include "base/sys.h"
-#include "engine/readiness.h"
+#include "engine/slots.h"
 
 /* Room for what one wait finds; no poller hands out more at once. */
 enum { EVENTS_MAX = 1024 };
@@ -239,7 +239,7 @@ static const struct bki_engine_ops readiness_ops = {
     .watch = bki_readiness_watch,
     .pause = bki_registry_pause,
     .resume = bki_registry_resume,
-    .set_waker = bki_registry_set_waker,
+    .set_waker = bki_slots_set_waker,
     .withdraw = bki_readiness_withdraw,
     .close = bki_readiness_close,
     .wait = readiness_wait,

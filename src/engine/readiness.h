@@ -2,9 +2,9 @@
  *
  * SPDX-License-Identifier: MIT
  *
- * registry.c knows who has which fd and keeps the poller informed;
- * readiness.c waits and links events; readiness_io.c makes the system calls,
- * and readiness_datagram.c those of datagrams.
+ * registry.c knows who has which fd and keeps the poller informed, by the steps
+ * of slots.c; readiness.c waits and links events; readiness_io.c makes the
+ * system calls, and readiness_datagram.c those of datagrams.
  */
 #ifndef BKI_READINESS_H
 #define BKI_READINESS_H
@@ -93,9 +93,6 @@ int bki_registry_resume(bk_io *io, unsigned events);
 /* Make sure of those that were resumed so, if a wait of this length may be the
  * one in which they are missed. */
 void bki_registry_prove(struct bki_readiness *readiness, uint64_t timeout_ns);
-
-/* See bki_engine_ops. */
-void bki_registry_set_waker(bk_io *io, bool is_waker);
 
 /* Want nothing, and give up the number. */
 void bki_registry_leave(bk_io *io);

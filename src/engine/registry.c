@@ -17,11 +17,11 @@
  * foreign code and shall do so where CPython's loop would.
  *
  * io->_slot == number if and only if io is slots[number].occupant or shares the
- * slot with it. Whoever
- * registers a number takes its slot over when the occupant has lost it: its
- * socket object says so, or the poller does, by not knowing the number any
- * more. The one that was put out then has no slot, so it gets no events and
- * says nothing to the poller about a number that is no longer its own.
+ * slot with it. Whoever registers a number takes its slot over when the
+ * occupant has lost it: its socket object says so, or the poller does, by not
+ * knowing the number any more. The one that was put out then has no slot, so it
+ * gets no events and says nothing to the poller about a number that is no
+ * longer its own.
  *
  * A watch that is paused stays registered and wants nothing: reads that follow
  * each other would pay two system calls each. When it is resumed its number may
@@ -40,225 +40,24 @@
 #include <assert.h>
 #include <errno.h>
 
-#include "base/sys.h"
-#include "engine/readiness.h"
-
-enum { SLOTS_MIN = 64 };
-
-/* A number from here on must be of an open fd, which the limit of the process
- * bounds, before there is made room for it: a caller's mistake shall cost no
- * more than 1 MiB. */
-enum { UNCHECKED_FDS = 1 << 16 };
+#include "engine/slots.h"
 
 /* The poller is told of a watch that was resumed after so many waits. */
 enum { UNPROVEN_WAITS_MAX = 32 };
-
-/* Whether the poller may be told. An external one may have run code that
- * closed the loop. */
-static int
-check_poller(const struct bki_readiness *r)
-{
-    if (r->poller == NULL) {
-        return -EBADF;
-    }
-    return bki_loop_is_forked(r->base.loop) ? -ECHILD : 0;
-}
-
-static int
-tell_add(struct bki_readiness *r, int fd, unsigned events, uint32_t generation)
-{
-    int e = check_poller(r);
-
-    if (e < 0) {
-        return e;
-    }
-    return r->poller->ops->add(r->poller, fd, events, generation);
-}
-
-static int
-tell_modify(struct bki_readiness *r, int fd, unsigned events,
-            uint32_t generation)
-{
-    int e = check_poller(r);
-
-    if (e < 0) {
-        return e;
-    }
-    return r->poller->ops->modify(r->poller, fd, events, generation);
-}
-
-/* Most callers can do nothing about a failure: either the fd has gone, and its
- * entry with it, or the entry shows itself by events of nobody. */
-static int
-tell_remove(struct bki_readiness *r, int fd)
-{
-    int e = check_poller(r);
-
-    return e < 0 ? e : r->poller->ops->remove(r->poller, fd);
-}
-
 static bool
 is_immediate(const struct bki_readiness *r, const bk_io *io)
 {
     return io->_is_borrowed || io->_socket != NULL ||
            r->poller->ops->is_external;
 }
-
-static bool
-is_polled(const bk_io *io)
-{
-    return io->_is_added && !io->_is_waker && !io->_is_paused;
-}
-
-/* After a change of that. */
-static void
-count_polled(struct bki_readiness *r, const bk_io *io, bool was_polled)
-{
-    if (is_polled(io) && !was_polled) {
-        r->polled_count++;
-    }
-    if (!is_polled(io) && was_polled) {
-        assert(r->polled_count > 0);
-        r->polled_count--;
-    }
-}
-
-static void
-set_added(struct bki_readiness *r, bk_io *io, bool is_added)
-{
-    bool was_polled = is_polled(io);
-
-    io->_is_added = is_added;
-    io->_is_paused = 0;
-    count_polled(r, io, was_polled);
-    if (!is_added) {
-        io->_registered = 0;
-    }
-}
-
-static void
-set_paused(struct bki_readiness *r, bk_io *io, bool is_paused)
-{
-    bool was_polled = is_polled(io);
-
-    io->_is_paused = is_paused;
-    count_polled(r, io, was_polled);
-}
-
-void
-bki_registry_set_waker(bk_io *io, bool is_waker)
-{
-    struct bki_readiness *r = bki_readiness_of(io);
-    bool was_polled = is_polled(io);
-
-    io->_is_waker = is_waker && bki_sharing_mate(r, io) == NULL;
-    count_polled(r, io, was_polled);
-}
-
-static void
-unqueue(bk_io *io, unsigned directions)
-{
-    if ((directions & BK_READABLE) != 0) {
-        (void)bki_ready_remove(io->_loop, &io->_read);
-    }
-    if ((directions & BK_WRITABLE) != 0) {
-        (void)bki_ready_remove(io->_loop, &io->_write);
-    }
-}
-
-/* What the ios under a number want together. */
-static unsigned
-wanted(const struct bki_readiness *r, int fd)
-{
-    const bk_io *holder = r->slots[fd].occupant;
-    const bk_io *mate = bki_sharing_mate(r, holder);
-
-    return mate == NULL ? holder->_interest
-                        : (unsigned)(holder->_interest | mate->_interest);
-}
-
-/* Give up the number without a word to the poller. */
-static void
-vacate(struct bki_readiness *r, bk_io *io)
-{
-    if (io->_slot < 0) {
-        return;
-    }
-    if (!bki_sharing_part(r, io)) {
-        assert(r->slots[io->_slot].occupant == io);
-        set_added(r, io, false);
-        r->slots[io->_slot].occupant = NULL;
-    }
-    io->_slot = -1;
-}
-
-/* Want nothing any more; whatever is queued is forgotten. */
-static void
-forget_interest(bk_io *io)
-{
-    io->_interest = 0;
-    unqueue(io, BK_READABLE | BK_WRITABLE);
-}
-
-static int
-grow_slots(struct bki_readiness *r, int fd)
-{
-    size_t count = r->slots_count == 0 ? SLOTS_MIN : r->slots_count;
-    struct bki_slot *slots;
-    int *fds;
-
-    if ((size_t)fd < r->slots_count) {
-        return 0;
-    }
-    if (fd >= UNCHECKED_FDS) {
-        int e = bki_sys_check_open(fd);
-
-        if (e < 0) {
-            return e;
-        }
-    }
-    while (count <= (size_t)fd) {
-        count *= 2;
-    }
-    /* Room for every number, so that marking one cannot fail. */
-    fds = bki_sys_realloc(r->stale_fds, count * sizeof(*fds));
-    if (fds == NULL) {
-        return -ENOMEM;
-    }
-    r->stale_fds = fds;
-    fds = bki_sys_realloc(r->unproven_fds, count * sizeof(*fds));
-    if (fds == NULL) {
-        return -ENOMEM;
-    }
-    r->unproven_fds = fds;
-    slots = bki_sys_realloc(r->slots, count * sizeof(*slots));
-    if (slots == NULL) {
-        return -ENOMEM;
-    }
-    r->slots = slots;
-    for (size_t i = r->slots_count; i < count; i++) {
-        slots[i] = (struct bki_slot){0};
-    }
-    r->slots_count = count;
-    return 0;
-}
-
-/* Whether the occupant certainly still has the number. A watch cannot be
- * asked. */
-static bool
-has_number(const bk_io *io)
-{
-    return !io->_is_borrowed && bki_io_fileno(io) == io->_slot;
-}
-
 /* Somebody else wants these directions of the number. */
 static void
 lose(struct bki_readiness *r, bk_io *io, unsigned directions)
 {
     io->_interest = (uint8_t)(io->_interest & ~directions);
-    unqueue(io, directions);
+    bki_slots_unqueue(io, directions);
     if (io->_interest == 0) {
-        vacate(r, io);
+        bki_slots_vacate(r, io);
     }
 }
 
@@ -278,13 +77,13 @@ expel_lost(struct bki_readiness *r, int fd)
     bk_io *io = r->slots[fd].occupant;
     bk_io *mate = bki_sharing_mate(r, io);
 
-    if (mate != NULL && !mate->_is_borrowed && !has_number(mate)) {
-        forget_interest(mate);
-        vacate(r, mate);
+    if (mate != NULL && !mate->_is_borrowed && !bki_slots_has_number(mate)) {
+        bki_slots_forget_interest(mate);
+        bki_slots_vacate(r, mate);
     }
-    if (!io->_is_borrowed && !has_number(io)) {
-        forget_interest(io);
-        vacate(r, io);
+    if (!io->_is_borrowed && !bki_slots_has_number(io)) {
+        bki_slots_forget_interest(io);
+        bki_slots_vacate(r, io);
     }
 }
 
@@ -315,8 +114,8 @@ settle(struct bki_readiness *r, bk_io *io, int fd)
         r->slots[fd].occupant = io;
         io->_slot = fd;
     }
-    events = wanted(r, fd);
-    set_added(r, r->slots[fd].occupant, true);
+    events = bki_slots_wanted(r, fd);
+    bki_slots_set_added(r, r->slots[fd].occupant, true);
     r->slots[fd].occupant->_registered = (uint8_t)events;
 }
 
@@ -329,12 +128,13 @@ share(struct bki_readiness *r, bk_io *io, int fd)
     bk_io *mate = bki_sharing_mate(r, holder);
     bool is_refusal =
         is_refused(io, holder) || (mate != NULL && is_refused(io, mate));
-    unsigned events = wanted(r, fd);
+    unsigned events = bki_slots_wanted(r, fd);
     int e = bki_sharing_reserve(r);
 
     if (e == 0) {
-        e = tell_modify(r, fd, is_refusal ? events : events | io->_interest,
-                        r->slots[fd].generation);
+        e = bki_slots_tell_modify(r, fd,
+                                  is_refusal ? events : events | io->_interest,
+                                  r->slots[fd].generation);
     }
     if (e < 0) {
         return e;
@@ -354,7 +154,7 @@ enroll(struct bki_readiness *r, bk_io *io, int fd)
 {
     uint32_t generation;
     bk_io *occupant;
-    int e = grow_slots(r, fd);
+    int e = bki_slots_grow(r, fd);
 
     if (e < 0) {
         return e;
@@ -374,18 +174,18 @@ enroll(struct bki_readiness *r, bk_io *io, int fd)
         return -EEXIST;
     }
     generation = r->slots[fd].generation + 1;
-    e = tell_add(r, fd, io->_interest, generation);
+    e = bki_slots_tell_add(r, fd, io->_interest, generation);
     if (e == -EEXIST &&
         (occupant == NULL || !occupant->_is_borrowed || !io->_is_borrowed)) {
         /* A leftover, or a watch that a transport supersedes. */
-        e = tell_modify(r, fd, io->_interest, generation);
+        e = bki_slots_tell_modify(r, fd, io->_interest, generation);
     }
     if (e < 0) {
         return e;
     }
     while ((occupant = r->slots[fd].occupant) != NULL) {
-        forget_interest(occupant);
-        vacate(r, occupant);
+        bki_slots_forget_interest(occupant);
+        bki_slots_vacate(r, occupant);
     }
     r->slots[fd].generation = generation;
     settle(r, io, fd);
@@ -400,20 +200,20 @@ enroll_again(struct bki_readiness *r, int fd)
 {
     struct bki_slot *slot = &r->slots[fd];
     bk_io *mate = bki_sharing_mate(r, slot->occupant);
-    unsigned events = wanted(r, fd);
+    unsigned events = bki_slots_wanted(r, fd);
     int e;
 
-    set_added(r, slot->occupant, false);
-    unqueue(slot->occupant, BK_READABLE | BK_WRITABLE);
+    bki_slots_set_added(r, slot->occupant, false);
+    bki_slots_unqueue(slot->occupant, BK_READABLE | BK_WRITABLE);
     if (mate != NULL) {
-        unqueue(mate, BK_READABLE | BK_WRITABLE);
+        bki_slots_unqueue(mate, BK_READABLE | BK_WRITABLE);
     }
-    e = tell_add(r, fd, events, slot->generation + 1);
+    e = bki_slots_tell_add(r, fd, events, slot->generation + 1);
     if (e < 0) {
         return e;
     }
     slot->generation++;
-    set_added(r, slot->occupant, true);
+    bki_slots_set_added(r, slot->occupant, true);
     slot->occupant->_registered = (uint8_t)events;
     return 0;
 }
@@ -423,20 +223,20 @@ static int
 update(struct bki_readiness *r, int fd)
 {
     bk_io *holder = r->slots[fd].occupant;
-    unsigned events = wanted(r, fd);
+    unsigned events = bki_slots_wanted(r, fd);
     int e;
 
     if (events == 0 && !r->poller->ops->can_watch_nothing) {
         if (holder->_is_added) {
-            (void)tell_remove(r, fd);
-            set_added(r, holder, false);
+            (void)bki_slots_tell_remove(r, fd);
+            bki_slots_set_added(r, holder, false);
         }
         return 0;
     }
     if (!holder->_is_added) {
         return events != 0 ? enroll_again(r, fd) : 0;
     }
-    e = tell_modify(r, fd, events, r->slots[fd].generation);
+    e = bki_slots_tell_modify(r, fd, events, r->slots[fd].generation);
     if (e == -ENOENT) {
         return enroll_again(r, fd);
     }
@@ -467,8 +267,8 @@ update_left(struct bki_readiness *r, bk_io *io)
     int e = update(r, fd);
 
     if (e < 0 && (!io->_is_added || e == -EBADF)) {
-        vacate(r, io);
-        forget_interest(io);
+        bki_slots_vacate(r, io);
+        bki_slots_forget_interest(io);
     }
     else if (e < 0) {
         mark_stale(r, fd);
@@ -484,14 +284,14 @@ drop(struct bki_readiness *r, bk_io *io)
     bk_io *mate = bki_sharing_mate(r, io);
 
     if (mate != NULL) {
-        vacate(r, io);
+        bki_slots_vacate(r, io);
         update_left(r, mate);
         return;
     }
     if (io->_is_added) {
-        (void)tell_remove(r, io->_slot);
+        (void)bki_slots_tell_remove(r, io->_slot);
     }
-    vacate(r, io);
+    bki_slots_vacate(r, io);
 }
 
 /* Tell the poller at once about an io whose number somebody else may have
@@ -564,7 +364,7 @@ unwant_now(struct bki_readiness *r, bk_io *io)
     }
     e = update_now(r, io, bki_io_fileno(io));
     if (io->_slot < 0) {
-        forget_interest(io);
+        bki_slots_forget_interest(io);
     }
     else if (e < 0) {
         mark_stale(r, io->_slot);
@@ -576,7 +376,7 @@ bki_registry_unwant(bk_io *io, unsigned direction)
 {
     struct bki_readiness *r = bki_readiness_of(io);
 
-    unqueue(io, direction);
+    bki_slots_unqueue(io, direction);
     if ((io->_interest & direction) == 0) {
         return;
     }
@@ -603,25 +403,25 @@ bki_registry_watch(bk_io *io, unsigned events)
     if (r->poller == NULL) {
         return -EBADF;
     }
-    set_paused(r, io, false);
+    bki_slots_set_paused(r, io, false);
     io->_interest = (uint8_t)events;
     e = update_now(r, io, bki_io_fileno(io));
     if (io->_slot < 0) {
-        forget_interest(io);
+        bki_slots_forget_interest(io);
         return e;
     }
     if (e < 0) {
         io->_interest = before;
         return e;
     }
-    unqueue(io, ~events);
+    bki_slots_unqueue(io, ~events);
     return 0;
 }
 
 void
 bki_registry_leave(bk_io *io)
 {
-    forget_interest(io);
+    bki_slots_forget_interest(io);
     drop(bki_readiness_of(io), io);
 }
 
@@ -647,8 +447,8 @@ bki_registry_pause(bk_io *io)
         bki_registry_leave(io);
         return false;
     }
-    forget_interest(io);
-    set_paused(r, io, true);
+    bki_slots_forget_interest(io);
+    bki_slots_set_paused(r, io, true);
     return true;
 }
 
@@ -678,7 +478,7 @@ bki_registry_resume(bk_io *io, unsigned events)
         return bki_registry_watch(io, events);
     }
     io->_interest = (uint8_t)events;
-    set_paused(r, io, false);
+    bki_slots_set_paused(r, io, false);
     mark_unproven(r, io->_slot);
     return 0;
 }
@@ -696,7 +496,7 @@ prove_one(struct bki_readiness *r, int fd)
     }
     e = update(r, fd);
     if (e < 0 && e != -EBADF) {
-        set_added(r, io, false);
+        bki_slots_set_added(r, io, false);
         mark_stale(r, fd);
     }
 }
@@ -719,12 +519,14 @@ bki_registry_prove(struct bki_readiness *r, uint64_t timeout_ns)
 static int
 apply_one(struct bki_readiness *r, bk_io *io)
 {
-    if (io->_socket != NULL && !has_number(io)) {
+    if (io->_socket != NULL && !bki_slots_has_number(io)) {
         drop(r, io);
-        forget_interest(io);
+        bki_slots_forget_interest(io);
         return 0;
     }
-    return wanted(r, io->_slot) == io->_registered ? 0 : update(r, io->_slot);
+    return bki_slots_wanted(r, io->_slot) == io->_registered
+               ? 0
+               : update(r, io->_slot);
 }
 
 bool
@@ -753,13 +555,13 @@ bki_registry_silence(bk_io *io)
     struct bki_readiness *r = bki_readiness_of(io);
 
     if (io->_is_paused) {
-        bool is_removed = tell_remove(r, io->_slot) == 0;
+        bool is_removed = bki_slots_tell_remove(r, io->_slot) == 0;
 
-        vacate(r, io);
+        bki_slots_vacate(r, io);
         return is_removed;
     }
-    if (io->_is_added && tell_remove(r, io->_slot) != -ENOMEM) {
-        set_added(r, io, false);
+    if (io->_is_added && bki_slots_tell_remove(r, io->_slot) != -ENOMEM) {
+        bki_slots_set_added(r, io, false);
     }
     return true;
 }
@@ -779,10 +581,10 @@ bki_registry_rebuild(struct bki_readiness *r)
         if (io == NULL || !io->_is_added) {
             continue;
         }
-        set_added(r, io, false);
-        while (io != NULL && !io->_is_borrowed && !has_number(io)) {
-            vacate(r, io);
-            forget_interest(io);
+        bki_slots_set_added(r, io, false);
+        while (io != NULL && !io->_is_borrowed && !bki_slots_has_number(io)) {
+            bki_slots_vacate(r, io);
+            bki_slots_forget_interest(io);
             io = r->slots[fd].occupant;
         }
         if (io == NULL) {
@@ -790,8 +592,8 @@ bki_registry_rebuild(struct bki_readiness *r)
         }
         e = update(r, (int)fd);
         if (e == -EBADF && io->_is_borrowed) {
-            vacate(r, io);
-            forget_interest(io);
+            bki_slots_vacate(r, io);
+            bki_slots_forget_interest(io);
         }
         else if (e < 0) {
             mark_stale(r, (int)fd);

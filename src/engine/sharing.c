@@ -9,7 +9,7 @@
 #include <errno.h>
 
 #include "base/sys.h"
-#include "engine/readiness.h"
+#include "engine/slots.h"
 
 enum { SHARINGS_MIN = 4 };
 
@@ -62,7 +62,7 @@ bki_sharing_join(struct bki_readiness *r, bk_io *io, int fd)
     assert(r->slots[fd].occupant != NULL);
     assert(!r->slots[fd].is_shared);
     assert(r->sharings_count < r->sharings_max);
-    bki_registry_set_waker(r->slots[fd].occupant, false);
+    bki_slots_set_waker(r->slots[fd].occupant, false);
     io->_is_waker = 0;
     r->sharings[r->sharings_count++].second = io;
     r->slots[fd].is_shared = true;
