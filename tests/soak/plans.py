@@ -20,7 +20,7 @@ POLITE = ("client close", "server close", "half-close")
 # In the middle: what was under way may be lost, but nothing may be wrong.
 RUDE = ("abort", "reset", "close early", "cancel")
 RUDE_IN_TEN = 4
-RAW_PIECES_MAX = 1000
+PIECES_MAX = 2000  # a turn, or a thread's wait for the interpreter, for each
 HEADER = struct.Struct(">8sQ")
 MAGIC = b"\x80becket\x81"
 
@@ -80,10 +80,9 @@ def random_size(rng):
 
 def random_plan(rng, content, number, kind):
     piece_max = int(2 ** rng.uniform(3, 17))
-    client = rng.choice(CLIENT_STYLES[kind])
-    up, down = random_size(rng), random_size(rng)
-    if client == "raw":  # waits for the interpreter before each piece
-        up, down = (min(n, piece_max * RAW_PIECES_MAX) for n in (up, down))
+    up, down = (
+        min(random_size(rng), piece_max * PIECES_MAX) for _ in range(2)
+    )
     ending = rng.choice(POLITE)
     if rng.randrange(10) < RUDE_IN_TEN:
         ending = rng.choice(RUDE)
@@ -92,7 +91,7 @@ def random_plan(rng, content, number, kind):
     return Plan(
         number=number,
         kind=kind,
-        client=client,
+        client=rng.choice(CLIENT_STYLES[kind]),
         server=rng.choice(SERVER_STYLES),
         up=Stream(content, rng.randrange(PERIOD), up),
         down=Stream(content, rng.randrange(PERIOD), down),
