@@ -9,6 +9,7 @@ so that a suite that never got becket is not taken for one that passes.
 
 import asyncio
 import asyncio.base_events
+import importlib.util
 import json
 import os
 import time
@@ -17,6 +18,13 @@ from pathlib import Path
 
 CHOICE = os.environ["BECKET_LOOP"]
 RESULTS = Path(os.environ["BECKET_RESULTS"])
+
+# Where asyncio's functions that block a moment are becket's.
+MAY_BLOCK = {
+    "becket/sendfile.py": {"_sendfile_once"},
+    "becket/subprocesses.py": {"_start"},
+    "becket/unix.py": {"create_unix_server", "_remove_file"},
+}
 
 loops: Counter[str] = Counter()
 outcomes: dict[str, str] = {}
@@ -45,9 +53,29 @@ def use_becket():
     becket.install()
 
 
+def tell_blockbuster():
+    """It finds calls that block a loop. Where asyncio itself starts processes
+    and removes socket files it allows them, by the names of its files; here
+    becket does the same."""
+    from blockbuster import BlockBuster
+
+    make = BlockBuster.__init__
+
+    def make_and_tell(self, *args, **kwargs):
+        make(self, *args, **kwargs)
+        for function in self.functions.values():
+            allowed = function.can_block_functions
+            if any(file.startswith("asyncio/") for file, _ in allowed):
+                allowed += MAY_BLOCK.items()
+
+    BlockBuster.__init__ = make_and_tell
+
+
 count(asyncio.base_events.BaseEventLoop, "__init__", "asyncio")
 if CHOICE == "becket":
     use_becket()
+    if importlib.util.find_spec("blockbuster"):
+        tell_blockbuster()
 
 
 def pytest_runtest_logreport(report):

@@ -34,10 +34,11 @@ class Suite:
     name: str
     version: str
     keep: list[str]
-    arguments: list[str]
+    paths: list[str] = field(default_factory=lambda: ["tests"])
+    options: list[str] = field(default_factory=list)
     requires: list[str] = field(default_factory=list)
     programs: list[str] = field(default_factory=list)
-    leave_out: list[str] = field(default_factory=list)
+    leave_out: list[dict[str, str]] = field(default_factory=list)
     explained: list[dict[str, str]] = field(default_factory=list)
 
     def reason(self, test: str) -> str | None:

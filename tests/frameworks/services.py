@@ -2,6 +2,8 @@
 """The servers that suites talk to, started for as long as a suite runs."""
 
 import contextlib
+import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -28,6 +30,16 @@ def require(programs: list[str]) -> None:
 def variables() -> dict[str, str]:
     """What the tests' environment says of the servers that run."""
     return dict(_variables)
+
+
+def as_user(programs: list[str]) -> list[str]:
+    """What runs a command, as root, so that it takes itself for the user of a
+    server that root may not start."""
+    if "postgresql" not in programs or os.geteuid() != 0:
+        return []
+    user = pwd.getpwnam("postgres")
+    ids = (f"--map-user={user.pw_uid}", f"--map-group={user.pw_gid}")
+    return ["unshare", "--user", *ids]
 
 
 @contextlib.contextmanager

@@ -1,62 +1,89 @@
 # SPDX-License-Identifier: MIT
-"""docs/frameworks.md, from a run."""
+"""docs/frameworks.md, from each suite's last result."""
 
-import platform
+from collections.abc import Iterator
 from pathlib import Path
+
+from judge import ALONE, Result
+from prepare import Suite
 
 HEAD = """\
 # Frameworks' own tests
 
 Written by `make frameworks`. Each package's own test suite, from its source
-distribution, on CPython's loop and on becket, with CPython {python}. A test
-counts as different when it never ends alike on both; tests that end one way
-or the other on one and the same loop are unsteady.
+distribution, on CPython's loop and on becket, with the Python that is named.
+Numbers are of tests that passed, failed and were skipped. What fails on both
+loops alike is not becket's (a suite may need the network, or another version
+of something); it is counted all the same.
+
+A test that ends differently on the two loops is tried again, alone, {times}
+times on each, and then with the rest of its file. If it comes out alike at
+least once it is *unsteady*; if it never does, or always differs in its file,
+it is *different*. What differs and should is *explained* in
+`tests/frameworks/suites.toml`. Tests may be *left out* of a run, on both
+loops, for the reasons below.
 
 """
 COLUMNS = (
     "package",
-    "passed, failed, skipped on asyncio",
+    "Python",
+    "on asyncio",
     "on becket",
-    "becket's loops",
+    "loops of becket's",
     "different",
     "explained",
     "unsteady",
+    "day",
 )
-
-
-def write_table(path: Path, results: list) -> None:
-    text = HEAD.format(python=platform.python_version())
-    text += f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
-    for result in results:
-        text += _row(result)
-    text += _notes("Different", {r.suite: r.differences for r in results})
-    text += _notes("Explained", {r.suite: r.explained for r in results})
-    unsteady = {r.suite: dict.fromkeys(r.unsteady, "") for r in results}
-    text += _notes("Unsteady", unsteady)
-    path.write_text(text)
-
-
-def _row(result) -> str:
-    name = f"{result.suite} {result.version}"
-    if result.why_not:
-        return f"| {name} | not run: {result.why_not} | | | | | |\n"
-    stock, ours = (
-        ", ".join(str(result.counts[loop][k]) for k in _KINDS)
-        for loop in ("asyncio", "becket")
-    )
-    made = result.counts["becket"]["loops"]
-    sizes = (result.differences, result.explained, result.unsteady)
-    rest = " | ".join(str(len(part)) for part in sizes)
-    return f"| {name} | {stock} | {ours} | {made} | {rest} |\n"
-
-
 _KINDS = ("passed", "failed", "skipped")
 
 
-def _notes(title: str, by_suite: dict[str, dict[str, str]]) -> str:
-    lines = [
-        f"- {suite}: `{test}`{': ' + why if why else ''}\n"
-        for suite, tests in by_suite.items()
-        for test, why in tests.items()
-    ]
+def write_table(path: Path, rows: list[tuple[Suite, Result]]) -> None:
+    text = HEAD.format(times=ALONE)
+    text += f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
+    results = [result for _, result in rows]
+    for result in results:
+        text += _row(result)
+    text += _notes("Different", ((r, r.differences) for r in results))
+    text += _notes("Explained", ((r, r.explained) for r in results))
+    text += _notes("Unsteady", ((r, r.unsteady) for r in results))
+    text += _left_out([suite for suite, _ in rows])
+    path.write_text(text)
+
+
+def _row(result: Result) -> str:
+    name = f"{result.suite} {result.version}"
+    if result.why_not:
+        rest = " | " * (len(COLUMNS) - 3)
+        return f"| {name} | | not run: {result.why_not}{rest} |\n"
+    stock, ours = (
+        ", ".join(str(result.counts[loop][kind]) for kind in _KINDS)
+        for loop in ("asyncio", "becket")
+    )
+    made = result.counts["becket"]["becket's loops"]
+    sizes = (result.differences, result.explained, result.unsteady)
+    cells = [name, result.python, stock, ours, made, *map(len, sizes)]
+    return f"| {' | '.join(map(str, cells))} | {result.day} |\n"
+
+
+def _notes(
+    title: str, entries: Iterator[tuple[Result, dict[str, str]]]
+) -> str:
+    """A list of tests, those of one reason together."""
+    lines = []
+    for result, tests in entries:
+        by_reason: dict[str, list[str]] = {}
+        for test, reason in tests.items():
+            by_reason.setdefault(reason, []).append(f"`{test}`")
+        for reason, names in by_reason.items():
+            lines.append(f"- {result.suite}: {reason}: {', '.join(names)}\n")
     return f"\n## {title}\n\n{''.join(lines)}" if lines else ""
+
+
+def _left_out(suites: list[Suite]) -> str:
+    lines = [
+        f"- {suite.name}: `{entry['option']}`: {entry['reason']}\n"
+        for suite in suites
+        for entry in suite.leave_out
+    ]
+    return f"\n## Left out\n\n{''.join(lines)}" if lines else ""
