@@ -257,7 +257,7 @@ def run_script(environment: Environment, *command: str) -> Result:
     """A script of tests/ that closes with its counts."""
     exit_code, output = stream(
         [environment.python, TOP / "tests" / command[0], *command[1:]],
-        environment.variables(),
+        environment.variables(PYTHONPATH=str(TOP / "tools")),
     )
     result = count_closing_line(output, exit_code)
     if exit_code == 0 and result.skipped:
@@ -360,6 +360,12 @@ def plan(
             run_script, machine.environments[-1], "refleaks/run.py"
         )
         parts.append(Part("References", leaks))
+        suites = partial(
+            run_script,
+            machine.environments[0],
+            *("frameworks/run.py", "--quick"),
+        )
+        parts.append(Part("Frameworks' own tests, quick", suites))
     versions = take_for_sid(machine) if is_full else []
     if versions:
         name = f"Python {' and '.join(versions)} on sid"

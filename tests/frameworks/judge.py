@@ -35,6 +35,7 @@ class Result:
     differences: dict[str, str] = field(default_factory=dict)
     unsteady: dict[str, str] = field(default_factory=dict)
     why_not: str = ""
+    is_missing: bool = False  # what it takes is not on this machine
 
     as_dict = asdict
 
@@ -116,6 +117,10 @@ def judge(suite: Suite) -> Result:
     result = Result(suite.name, suite.version, day=str(date.today()))
     try:
         services.require(suite.programs)
+    except services.Missing as missing:
+        result.why_not, result.is_missing = str(missing), True
+        return result
+    try:
         environment = make_environment(suite)
         result.python = environment.version
         place = Place(suite, environment, unpack(suite, environment))

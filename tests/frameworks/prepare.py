@@ -2,10 +2,12 @@
 """The suites, and an environment and a folder for each of them."""
 
 import fnmatch
+import hashlib
 import json
 import shutil
 import tarfile
 import tomllib
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,6 +42,9 @@ class Suite:
     programs: list[str] = field(default_factory=list)
     leave_out: list[dict[str, str]] = field(default_factory=list)
     explained: list[dict[str, str]] = field(default_factory=list)
+    is_quick: bool = False
+    source: str = ""
+    source_sum: str = ""
 
     def reason(self, test: str) -> str | None:
         """Why this test may differ, if it may."""
@@ -101,25 +106,36 @@ def install_becket(environment: Environment) -> None:
     stamp.write_text(content)
 
 
+def download(suite: Suite, environment: Environment, folder: Path) -> None:
+    """The source distribution, or what stands in for it."""
+    if suite.source:
+        with urllib.request.urlopen(suite.source, timeout=60) as answer:
+            content = answer.read()
+        if hashlib.sha256(content).hexdigest() != suite.source_sum:
+            raise environments.CommandError(f"another sum: {suite.source}")
+        (folder / suite.source.rpartition("/")[2]).write_bytes(content)
+        return
+    command = (environment.python, "-m", "pip", "download", "--quiet")
+    options = (
+        "--no-deps",
+        f"--no-binary={suite.name}",
+        f"--dest={folder}",
+    )
+    environments.run(*command, *options, f"{suite.name}=={suite.version}")
+
+
 def unpack(suite: Suite, environment: Environment) -> Path:
     """The suite's tests, without its package; the folder to run them in."""
     folder = environments.BUILD / "frameworks" / suite.name
     source = folder / f"{suite.name}-{suite.version}"
     if not source.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        download = (environment.python, "-m", "pip", "download", "--quiet")
-        options = (
-            "--no-deps",
-            f"--no-binary={suite.name}",
-            f"--dest={folder}",
-        )
-        environments.run(*download, *options, f"{suite.name}=={suite.version}")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        download(suite, environment, folder)
         (archive,) = folder.glob("*.tar.gz")
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
-        (unpacked,) = (
-            p for p in folder.iterdir() if p.is_dir() and p.name != "run"
-        )
+        (unpacked,) = (p for p in folder.iterdir() if p.is_dir())
         unpacked.rename(source)
     run = folder / "run"
     shutil.rmtree(run, ignore_errors=True)
