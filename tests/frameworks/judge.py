@@ -122,7 +122,6 @@ def judge(suite: Suite) -> Result:
         return result
     try:
         environment = make_environment(suite)
-        result.python = environment.version
         place = Place(suite, environment, unpack(suite, environment))
         with services.running(suite.programs):
             runs = {}
@@ -130,6 +129,7 @@ def judge(suite: Suite) -> Result:
                 environments.say(f"{suite.name}: on {loop}")
                 runs[loop] = place.run(loop)
                 result.counts[loop] = count_outcomes(runs[loop])
+                result.python = runs[loop]["python"]
             if not runs["becket"]["loops"].get("becket"):
                 raise SuiteError("no loop of becket's was made")
             settle(place, result, runs)

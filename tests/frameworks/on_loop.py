@@ -12,6 +12,7 @@ import asyncio.base_events
 import importlib.util
 import json
 import os
+import platform
 import time
 from collections import Counter
 from pathlib import Path
@@ -95,6 +96,7 @@ def pytest_sessionfinish(session):
     result = {
         "outcomes": outcomes,
         "loops": dict(loops),
+        "python": platform.python_version(),
         "seconds": round(time.monotonic() - begin, 1),
     }
     RESULTS.write_text(json.dumps(result))

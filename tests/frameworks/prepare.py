@@ -42,6 +42,7 @@ class Suite:
     programs: list[str] = field(default_factory=list)
     leave_out: list[dict[str, str]] = field(default_factory=list)
     explained: list[dict[str, str]] = field(default_factory=list)
+    fails: str = ""
     is_quick: bool = False
     source: str = ""
     source_sum: str = ""

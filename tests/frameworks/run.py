@@ -41,7 +41,7 @@ def last_result(suite: Suite) -> Result:
         result = Result(**json.loads(path.read_text()))
         if result.version == suite.version:
             return result
-    return Result(suite.name, suite.version, why_not="not tried yet")
+    return Result(suite.name, suite.version, why_not="its turn has not come")
 
 
 def is_chosen(suite: Suite, arguments: argparse.Namespace) -> bool:

@@ -10,11 +10,11 @@ from prepare import Suite
 HEAD = """\
 # Frameworks' own tests
 
-Written by `make frameworks`. Each package's own test suite, from its source
-distribution, on CPython's loop and on becket, with the Python that is named.
-Numbers are of tests that passed, failed and were skipped. What fails on both
-loops alike is not becket's (a suite may need the network, or another version
-of something); it is counted all the same.
+Written by `make frameworks`, from each suite's last run: a package's own test
+suite, from its source distribution (of websockets, whose has no tests, from
+Debian's), on CPython's loop and on becket. Numbers are of tests that passed,
+failed and were skipped. What fails on both loops alike is not becket's, and
+counted all the same.
 
 A test that ends differently on the two loops is tried again, alone, {times}
 times on each, and then with the rest of its file. If it comes out alike at
@@ -47,6 +47,7 @@ def write_table(path: Path, rows: list[tuple[Suite, Result]]) -> None:
     text += _notes("Different", ((r, r.differences) for r in results))
     text += _notes("Explained", ((r, r.explained) for r in results))
     text += _notes("Unsteady", ((r, r.unsteady) for r in results))
+    text += _failing([suite for suite, _ in rows])
     text += _left_out([suite for suite, _ in rows])
     path.write_text(text)
 
@@ -78,6 +79,13 @@ def _notes(
         for reason, names in by_reason.items():
             lines.append(f"- {result.suite}: {reason}: {', '.join(names)}\n")
     return f"\n## {title}\n\n{''.join(lines)}" if lines else ""
+
+
+def _failing(suites: list[Suite]) -> str:
+    lines = [
+        f"- {suite.name}: {suite.fails}\n" for suite in suites if suite.fails
+    ]
+    return f"\n## Failing on both loops\n\n{''.join(lines)}"
 
 
 def _left_out(suites: list[Suite]) -> str:
