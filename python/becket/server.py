@@ -34,6 +34,8 @@ class Server(_core.Server, asyncio.AbstractServer):
         # None once the server is closed.
         self._sockets: list[socket.socket] | None = sockets
         self._backlog = backlog
+        # Read by websockets' helpers, which ask so whether it is TLS.
+        self._ssl_context = ssl[0] if ssl else None
         # What is left to do once the sockets are closed.
         self._on_close = on_close
         # None once everybody who waited was woken.

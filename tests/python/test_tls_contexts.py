@@ -65,6 +65,15 @@ def refused(message):
 # Whose context, and which name.
 
 
+async def test_a_server_tells_others_its_context(loop):
+    """It is no public name, but websockets' own tests ask for it."""
+    context = server_context()
+    async with served(loop, Echo, ssl=context) as (server, _):
+        assert server._ssl_context is context
+    async with served(loop, Echo) as (server, _):
+        assert server._ssl_context is None
+
+
 @row("P1A-077", "P1A-129", "P1A-142")
 async def test_the_given_context_is_used(loop):
     ours, theirs = client_context(), server_context()
