@@ -87,7 +87,10 @@ def is_unsteady(place: Place, test: str, seen: Outcomes) -> bool:
 
 def play_again(place: Place, loop: str, tests: str, test: str) -> str:
     environments.say(f"  on {loop} again: {tests}")
-    return place.run(loop, [tests])["outcomes"].get(test, ABSENT)
+    outcomes = place.run(loop, [tests])["outcomes"]
+    if test not in outcomes:
+        raise SuiteError(f"{test} could not be run again")
+    return outcomes[test]
 
 
 def describe(seen: Outcomes) -> str:
@@ -121,8 +124,9 @@ def judge(suite: Suite) -> Result:
         result.why_not, result.is_missing = str(missing), True
         return result
     try:
-        environment = make_environment(suite)
-        place = Place(suite, environment, unpack(suite, environment))
+        with environments.build_lock():
+            environment = make_environment(suite)
+            place = Place(suite, environment, unpack(suite, environment))
         with services.running(suite.programs):
             runs = {}
             for loop in LOOPS:

@@ -144,5 +144,20 @@ def unpack(suite: Suite, environment: Environment) -> Path:
     for name in suite.keep:
         part = source / name
         copy = shutil.copytree if part.is_dir() else shutil.copy2
-        copy(part, run / name)
+        copy(part, run / part.name)
+    if not is_configured(run):  # pytest would take becket's
+        (run / "pytest.ini").touch()
     return run
+
+
+def is_configured(run: Path) -> bool:
+    """Whether pytest finds its configuration there."""
+    sections = {
+        "pytest.ini": "",
+        "pyproject.toml": "[tool.pytest",
+        "setup.cfg": "[tool:pytest]",
+    }
+    return any(
+        (run / name).is_file() and section in (run / name).read_text()
+        for name, section in sections.items()
+    )

@@ -10,7 +10,7 @@ TOP = Path(__file__).parents[2]
 sys.path.insert(0, str(TOP / "tests" / "frameworks"))
 
 import judge  # noqa: E402
-from play import Place  # noqa: E402
+from play import Place, SuiteError  # noqa: E402
 from prepare import Suite, read_suites  # noqa: E402
 
 FILE = "tests/test_it.py"
@@ -82,6 +82,11 @@ def test_what_differs_only_with_its_file_is_a_difference():
     result, place = settle(asyncio="PPPPP", becket="FPPPF")
     assert list(result.differences) == [TEST] and not result.unsteady
     assert place.played[-2:] == [("asyncio", [FILE]), ("becket", [FILE])]
+
+
+def test_what_cannot_be_tried_again_is_no_agreement():
+    with pytest.raises(SuiteError, match=TEST):
+        settle(asyncio="P-", becket="F-")
 
 
 def test_what_one_loop_alone_has_is_a_difference():
