@@ -173,6 +173,24 @@ bkpy_instance_dict(PyObject *object)
     return place == NULL ? NULL : *place;
 }
 
+/* Whether an object has attributes of its own or weak references, where those
+ * are in the words before the collector's header; not with free threads. */
+static inline bool
+bkpy_has_managed_extras(PyObject *object)
+{
+    unsigned long managed = 0;
+    void *const *words = (void *const *)(const void *)object;
+
+#ifdef Py_TPFLAGS_MANAGED_DICT
+    managed |= Py_TPFLAGS_MANAGED_DICT;
+#endif
+#ifdef Py_TPFLAGS_MANAGED_WEAKREF
+    managed |= Py_TPFLAGS_MANAGED_WEAKREF;
+#endif
+    return (Py_TYPE(object)->tp_flags & managed) != 0 &&
+           (words[-3] != NULL || words[-4] != NULL);
+}
+
 /* Freed objects may be used again from a list of our own. Not on free-threaded
  * builds: their collector walks the heap and would find them. */
 #ifdef Py_GIL_DISABLED

@@ -1,4 +1,4 @@
-/* future.c -- asyncio's futures, made without a call of their class.
+/* future.c -- asyncio's futures, made and awaited without calls of their class.
  *
  * SPDX-License-Identifier: MIT
  *
@@ -6,15 +6,16 @@
  * Whatever waits makes a future, and a call of _asyncio.Future costs more than
  * all the rest of a wait: a dict of keyword arguments is made and taken apart,
  * and loop.get_debug() called. A new future outside debug mode, though, is zero
- * but for the pointer to its loop. Whether that is so is looked up at import,
- * in a future that its class has made: every word of it. Where it is, a future
- * is made by putting the loop into the zeroed memory that its class allocates;
- * where it is not (free-threaded builds note the thread), by the call.
+ * but for the pointer to its loop. Where that is known to be so
+ * (future_layout.c), a future is made by putting the loop into the zeroed
+ * memory that its class allocates; else by the call.
+ *
+ * A future that nobody has any more once its wait is over is made zero again
+ * and kept, one for each loop: without the loop in it, so that they do not keep
+ * each other alive, and unseen by the collector, as before it was made.
  */
 
 #include "future.h"
-
-#include <string.h>
 
 static PyObject *
 call_class(LoopObject *loop)
@@ -34,101 +35,121 @@ bkpy_future_new(LoopObject *loop)
                : bkpy_future_new_unasked(loop);
 }
 
-PyObject *
-bkpy_future_new_unasked(LoopObject *loop)
+static PyObject *
+take_spare(LoopObject *loop)
 {
-    const bkpy_state *state = loop->state;
-    PyObject *future;
+    PyObject *future = loop->spare_future;
 
-    if (state->future_loop_offset == 0 || loop->is_debug) {
-        return call_class(loop);
-    }
-    future = state->FutureType->tp_alloc(state->FutureType, 0);
     if (future != NULL) {
-        Py_INCREF(loop);
-        memcpy((char *)future + state->future_loop_offset, &loop, sizeof(loop));
+        loop->spare_future = NULL;
+        PyObject_GC_Track(future);
     }
     return future;
 }
 
-/* --- set-up --- */
-
-static inline void *
-word_at(PyObject *obj, size_t offset)
+PyObject *
+bkpy_future_new_unasked(LoopObject *loop)
 {
-    void *word;
+    const bkpy_state *state = loop->state;
+    size_t offset = state->future_layout.loop;
+    PyObject *future;
 
-    memcpy(&word, (const char *)obj + offset, sizeof(word));
-    return word;
+    if (offset == 0 || loop->is_debug) {
+        return call_class(loop);
+    }
+    future = take_spare(loop);
+    if (future == NULL) {
+        future = state->FutureType->tp_alloc(state->FutureType, 0);
+    }
+    if (future != NULL) {
+        bkpy_future_set_word(future, offset, (uintptr_t)Py_NewRef(loop));
+    }
+    return future;
 }
 
-/* The only word of the object that is not zero, if that is this pointer. Its
- * offset, or 0. */
-static size_t
-find_only_word(PyObject *obj, const void *pointer)
+/* --- awaiting --- */
+
+static PySendResult
+send_iterator(PyObject *future, PyObject *value, PyObject **ret)
 {
-    size_t size = (size_t)Py_TYPE(obj)->tp_basicsize;
-    size_t found = 0;
+    PyObject *iterator = Py_TYPE(future)->tp_as_async->am_await(future);
+    PySendResult r;
 
-    if (size % sizeof(void *) != 0) {
-        return 0;
+    *ret = NULL;
+    if (iterator == NULL) {
+        return PYGEN_ERROR;
     }
-    for (size_t i = sizeof(PyObject); i < size; i += sizeof(void *)) {
-        const void *word = word_at(obj, i);
-
-        if (word == pointer && found == 0) {
-            found = i;
-        }
-        else if (word != NULL) {
-            return 0;
-        }
-    }
-    return found;
+    r = PyIter_Send(iterator, value, ret);
+    Py_DECREF(iterator);
+    return r;
 }
 
-/* An object that is loop enough for a future. */
-static PyObject *
-make_stand_in(void)
+PySendResult
+bkpy_future_send(const bkpy_state *state, PyObject *future, PyObject *value,
+                 PyObject **ret)
 {
-    PyObject *types = PyImport_ImportModule("types");
-    PyObject *stand_in = NULL;
+    const bkpy_future_layout *layout = &state->future_layout;
+    PyObject *result;
 
-    if (types != NULL) {
-        PyObject *cls = PyObject_GetAttrString(types, "SimpleNamespace");
-        PyObject *attrs = Py_BuildValue("{sO}", "get_debug", &PyBool_Type);
-
-        if (cls != NULL && attrs != NULL) {
-            stand_in = PyObject_VectorcallDict(cls, NULL, 0, attrs);
-        }
-        Py_XDECREF(cls);
-        Py_XDECREF(attrs);
-        Py_DECREF(types);
+    if (!layout->is_known || Py_TYPE(future) != state->FutureType) {
+        return send_iterator(future, value, ret);
     }
-    return stand_in;
+    result = bkpy_future_object(future, layout->result);
+    if (result != NULL &&
+        bkpy_future_word(future, layout->state) == layout->is_finished) {
+        *ret = Py_NewRef(result);
+        return PYGEN_RETURN;
+    }
+    if (bkpy_future_is_idle(layout, future)) {
+        bkpy_future_set_word(future, layout->awaited, layout->is_awaited);
+        *ret = Py_NewRef(future);
+        return PYGEN_NEXT;
+    }
+    return send_iterator(future, value, ret);
 }
 
-int
-bkpy_future_setup(PyObject *Py_UNUSED(module), bkpy_state *state)
-{
-    PyTypeObject *type = state->FutureType;
-    PyObject *args[2] = {NULL, make_stand_in()};
-    PyObject *future = NULL;
+/* --- using it again --- */
 
-    state->future_set_result =
-        PyObject_GetAttr((PyObject *)type, state->str_set_result);
-    state->future_done = PyObject_GetAttr((PyObject *)type, state->str_done);
-    if (args[1] != NULL && state->future_set_result != NULL &&
-        state->future_done != NULL) {
-        future = PyObject_Vectorcall((PyObject *)type, args + 1,
-                                     0 | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                                     state->names_loop);
+/* Done with None, and otherwise as it was made. */
+static bool
+is_pristine(const bkpy_future_layout *layout, PyObject *future)
+{
+    uintptr_t rest = 0;
+
+    for (size_t i = sizeof(PyObject); i < layout->size; i += sizeof(rest)) {
+        rest |= i == layout->loop || i == layout->result || i == layout->state
+                    ? 0
+                    : bkpy_future_word(future, i);
     }
-    /* A class that can change may not be passed over. */
-    if (future != NULL && Py_TYPE(future) == type &&
-        PyType_HasFeature(type, Py_TPFLAGS_IMMUTABLETYPE)) {
-        state->future_loop_offset = find_only_word(future, args[1]);
+    return rest == 0 && !bkpy_has_managed_extras(future) &&
+           bkpy_future_word(future, layout->state) == layout->is_finished &&
+           bkpy_future_object(future, layout->result) == Py_None;
+}
+
+void
+bkpy_future_drop(LoopObject *loop, PyObject *future)
+{
+    const bkpy_state *state = loop->state;
+    const bkpy_future_layout *layout = &state->future_layout;
+
+    if (Py_REFCNT(future) != 1 || loop->spare_future != NULL ||
+        loop->is_closed || Py_TYPE(future) != state->FutureType ||
+        !layout->is_reusable || !is_pristine(layout, future) ||
+        bkpy_future_object(future, layout->loop) != (PyObject *)loop) {
+        Py_DECREF(future);
+        return;
     }
-    Py_XDECREF(args[1]);
-    Py_XDECREF(future);
-    return future == NULL ? -1 : 0;
+    PyObject_GC_UnTrack(future);
+    bkpy_future_set_word(future, layout->result, 0);
+    bkpy_future_set_word(future, layout->state, 0);
+    bkpy_future_set_word(future, layout->loop, 0);
+    loop->spare_future = future;
+    Py_DECREF(Py_None);
+    Py_DECREF(loop); /* the caller has another one */
+}
+
+void
+bkpy_future_clear_spare(LoopObject *loop)
+{
+    Py_XDECREF(take_spare(loop));
 }

@@ -8,9 +8,10 @@
  * NULL then, and every method that needs it raises RuntimeError.
  *
  * What the loop owns: one reference to each handle that is queued in the core,
- * one to each object in its list of anchors, its watches. All are visited by
- * the garbage collector but for handles that other threads sent and the loop
- * has not seen yet; those keep it alive until it is run or closed.
+ * what queued wake-ups of futures hold, one reference to each object in its
+ * list of anchors, its watches. All are visited by the garbage collector but
+ * for handles that other threads sent and the loop has not seen yet; those keep
+ * it alive until it is run or closed.
  *
  * release() drops everything. It runs once, from close(), tp_clear or
  * dealloc; is_closed is set first, so that nothing that destructors call can
@@ -21,6 +22,7 @@
 
 #include <errno.h>
 
+#include "future.h"
 #include "handle.h"
 #include "peers.h"
 #include "sock_op.h"
@@ -172,7 +174,8 @@ visit_handle(bk_handle *node, void *arg)
     const struct visit *v = arg;
     PyObject *handle = bkpy_handle_of(node);
 
-    return handle == NULL ? 0 : v->visit(handle, v->arg);
+    return handle == NULL ? bkpy_wakeup_visit(node, v->visit, v->arg)
+                          : v->visit(handle, v->arg);
 }
 
 static int
@@ -209,6 +212,9 @@ release_handles(LoopObject *self)
         if (handle != NULL) {
             bkpy_handle_dequeued(handle);
         }
+        else {
+            bkpy_wakeup_drop(node);
+        }
     }
 }
 
@@ -225,6 +231,7 @@ release(LoopObject *self)
     self->is_executor_shut = true;
     release_handles(self);
     r = bk_loop_close(self->core);
+    bkpy_future_clear_spare(self);
     bkpy_spares_clear(self);
     bkpy_peers_clear(self);
     bkpy_watches_close(self);
@@ -309,6 +316,7 @@ loop_dealloc(PyObject *op)
     bk_loop_free(self->core);
     bkpy_transports_free(self);
     bkpy_handle_free_cache(self);
+    bkpy_wakeups_free(self);
     bkpy_sock_op_free_cache(self);
     PyMem_Free(self->sock_landing);
     Py_XDECREF(self->context_keyword);

@@ -40,6 +40,9 @@ typedef struct LoopObject {
     void *free_sock_ops;        /* sock_op.c: likewise */
     unsigned free_handle_count;
     unsigned free_sock_op_count;
+    void *free_wakeups; /* future_wake.c: likewise */
+    unsigned free_wakeup_count;
+    PyObject *spare_future;     /* future.c: owned, or NULL */
     struct bkpy_spares *spares; /* spare.c: owned, or NULL */
     struct bkpy_peers *peers;   /* peers.c: owned, or NULL */
     char *sock_landing;         /* sock_attempt.c: owned memory, or NULL */

@@ -152,6 +152,23 @@ typedef struct {
     size_t connection_lost;
 } bkpy_protocol_layout;
 
+/* Where an _asyncio.Future has what becket touches past its methods, and what
+ * words of its tell of its state: future.c. Offsets; 0: not known. */
+typedef struct {
+    size_t loop;
+    size_t callback; /* the first that was added, */
+    size_t context;  /* its context, */
+    size_t others;   /* and a list of the others, or NULL */
+    size_t result;
+    size_t state;          /* zero while it is pending */
+    size_t awaited;        /* zero unless it is awaited, may be the same word */
+    uintptr_t is_finished; /* what the word is then */
+    uintptr_t is_awaited;
+    size_t size;      /* of the whole struct */
+    bool is_known;    /* all of them */
+    bool is_reusable; /* and attributes and weak references show in it */
+} bkpy_future_layout;
+
 /* So many attributes StreamReader.__init__() and StreamWriter.__init__()
  * make. */
 #define BKPY_READER_ATTRS 8
@@ -240,9 +257,9 @@ typedef struct bkpy_state {
     PyObject *reader_names[BKPY_READER_ATTRS]; /* borrowed, of str_x */
     PyObject *writer_names[BKPY_WRITER_ATTRS];
 
-    size_t future_loop_offset; /* future.c; 0: not known */
-    bool had_debug;            /* some loop has been in debug mode */
-    bool has_socket_layout;    /* socket.c: the fd can be read in the struct */
+    bkpy_future_layout future_layout;
+    bool had_debug;         /* some loop has been in debug mode */
+    bool has_socket_layout; /* socket.c: the fd can be read in the struct */
 
 #define X(name) PyObject *str_##name;
     BKPY_NAMES(X)

@@ -17,6 +17,7 @@
 
 #include <string.h>
 
+#include "future.h"
 #include "streams.h"
 
 /* A read that asks for less is not worth a receive of its own size. */
@@ -93,11 +94,10 @@ is_cancelled(bkpy_state *state, PyObject *waiter)
     return r;
 }
 
-/* asyncio's "if not waiter.cancelled(): waiter.set_result(None)". A future that
- * has been cancelled refuses the result, which saves the question. 1, 0 if it
- * was cancelled, or -1. */
+/* The same by the future's own method. A future that has been cancelled refuses
+ * the result, which saves the question. */
 static int
-wake_future(bkpy_state *state, PyObject *waiter)
+set_result(bkpy_state *state, PyObject *waiter)
 {
     PyObject *args[2] = {waiter, Py_None};
     PyObject *result =
@@ -119,14 +119,24 @@ wake_future(bkpy_state *state, PyObject *waiter)
     return r < 0 ? -1 : 0;
 }
 
+/* asyncio's "if not waiter.cancelled(): waiter.set_result(None)". 1, 0 if it
+ * was cancelled, or -1. */
+static inline int
+wake_future(LoopObject *loop, PyObject *waiter)
+{
+    return bkpy_future_wake(loop, waiter) ? 1 : set_result(loop->state, waiter);
+}
+
 static int
-wake(bkpy_state *state, PyObject *waiter)
+wake(bkpy_state *state, PyObject *loop, PyObject *waiter)
 {
     PyObject *result;
     int r;
 
     if (Py_TYPE(waiter) == state->FutureType) {
-        return wake_future(state, waiter);
+        return PyObject_TypeCheck(loop, state->LoopType)
+                   ? wake_future(LoopObject_CAST(loop), waiter)
+                   : set_result(state, waiter);
     }
     r = is_cancelled(state, waiter);
     if (r != 0) {
@@ -142,16 +152,19 @@ static int
 wake_waiter(bkpy_state *state, PyObject *reader, const bkpy_attrs *attrs)
 {
     PyObject *waiter = attrs->of[BKPY_READER_WAITER];
+    PyObject *loop = attrs->of[BKPY_READER_LOOP];
     int r;
 
     if (waiter == Py_None) {
         return 0;
     }
     Py_INCREF(waiter);
+    Py_INCREF(loop);
     r = bkpy_reader_set_waiter(state, reader, Py_None);
     if (r == 0) {
-        r = wake(state, waiter);
+        r = wake(state, loop, waiter);
     }
+    Py_DECREF(loop);
     Py_DECREF(waiter);
     return r;
 }
@@ -416,7 +429,7 @@ bkpy_stream_reader_hand(StreamTransportObject *self, const void *data,
     waiter = Py_NewRef(op->waiter);
     r = bkpy_reader_set_waiter(state, op->owner, Py_None);
     if (r == 0) {
-        r = wake_future(state, waiter);
+        r = wake_future(self->loop, waiter);
     }
     if (r == 0) {
         r = bkpy_handover_settle(op);

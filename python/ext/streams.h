@@ -205,8 +205,8 @@ typedef struct StreamOpObject {
     StreamMethodObject *method; /* owned */
     PyObject *owner;            /* owned: reader or writer; NULL once done */
     PyObject *arg;              /* owned; NULL when it was not given */
-    PyObject *awaited;          /* owned while waiting: the waiter's iterator */
-    PyObject *waiter;           /* borrowed from it while this is on offer */
+    PyObject *awaited;          /* owned while waiting: the waiter */
+    PyObject *waiter;           /* the same while this is on offer, else NULL */
     PyObject *transport; /* owned while on offer: whose `reading` it is */
     PyObject *handed;    /* owned: bytes that are the result, but for a wait */
     /* Owned: asyncio's coroutine, once it has taken over, and the future that

@@ -163,16 +163,14 @@ take_handed(StreamOpObject *op, const reader_view *view, PyObject **ret)
 
 /* --- waiting --- */
 
-/* The iterator of the waiter, and the waiter that it gives first. */
+/* As "await waiter" begins. */
 static bkpy_stream_outcome
 await(StreamOpObject *op, PyObject *waiter, PyObject **ret)
 {
-    op->awaited = Py_TYPE(waiter)->tp_as_async->am_await(waiter);
-    if (op->awaited == NULL) {
-        return BKPY_STREAM_FAILED;
-    }
+    op->awaited = Py_NewRef(waiter);
     /* A future that is not done. */
-    return PyIter_Send(op->awaited, Py_None, ret) == PYGEN_NEXT
+    return bkpy_future_send(op->method->state, waiter, Py_None, ret) ==
+                   PYGEN_NEXT
                ? BKPY_STREAM_WAITING
                : BKPY_STREAM_FAILED;
 }

@@ -27,6 +27,7 @@
 #include <string.h>
 
 #include "coroutine.h"
+#include "future.h"
 
 /* A busy server has about one operation under way for each connection; more
  * than that would only keep the memory of a burst (6 KiB a method). */
@@ -374,7 +375,7 @@ op_resume(StreamOpObject *self, PyObject *value, PyObject **ret)
     if (self->awaited == NULL) {
         return step_inner(self, value, ret);
     }
-    r = PyIter_Send(self->awaited, value, ret);
+    r = bkpy_future_send(state_of(self), self->awaited, value, ret);
     if (r == PYGEN_NEXT) {
         return r;
     }
