@@ -191,6 +191,21 @@ bkpy_has_managed_extras(PyObject *object)
            (words[-3] != NULL || words[-4] != NULL);
 }
 
+/* Changes whenever the dict does; 0 when that is unknown. */
+static inline uint64_t
+bkpy_dict_version(PyObject *dict)
+{
+#if PY_VERSION_HEX < 0x030E0000 && !defined(Py_GIL_DISABLED)
+#    pragma GCC diagnostic push
+#    pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    return ((PyDictObject *)dict)->ma_version_tag;
+#    pragma GCC diagnostic pop
+#else
+    (void)dict;
+    return 0;
+#endif
+}
+
 /* Freed objects may be used again from a list of our own. Not on free-threaded
  * builds: their collector walks the heap and would find them. */
 #ifdef Py_GIL_DISABLED
@@ -252,6 +267,10 @@ bkpy_bytes_renew(PyObject *bytes, Py_ssize_t size)
     ((PyBytesObject *)bytes)->ob_shash = -1; /* not known */
 #pragma GCC diagnostic pop
 }
+
+/* Functions that are seldom called: apart from those that call them, which need
+ * then save no registers for them. */
+#define BKPY_COLD __attribute__((cold, noinline))
 
 /* --- what differs between versions of asyncio --- */
 

@@ -101,11 +101,11 @@ bkpy_coroutine_return(bkpy_state *state, PyObject *value)
 }
 
 void
-bkpy_coroutine_forget(bkpy_state *state)
+bkpy_coroutine_forget_value(bkpy_state *state)
 {
     PyStopIterationObject *exc = (PyStopIterationObject *)state->stop_iteration;
 
-    if (exc != NULL && exc->value != Py_None && is_unmarked(exc)) {
+    if (is_unmarked(exc)) {
         set_value(exc, Py_NewRef(Py_None));
     }
 }

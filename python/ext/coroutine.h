@@ -15,7 +15,17 @@ int bkpy_coroutine_register(PyTypeObject *type);
 PyObject *bkpy_coroutine_return(bkpy_state *state, PyObject *value);
 
 /* The coroutine that returned is done with: nothing keeps its value. */
-void bkpy_coroutine_forget(bkpy_state *state);
+void bkpy_coroutine_forget_value(bkpy_state *state);
+
+static inline void
+bkpy_coroutine_forget(bkpy_state *state)
+{
+    PyObject *exc = state->stop_iteration;
+
+    if (exc != NULL && ((PyStopIterationObject *)exc)->value != Py_None) {
+        bkpy_coroutine_forget_value(state);
+    }
+}
 
 /* What send() or throw() of a coroutine gave, whose reference is taken, as the
  * slot am_send says it. */

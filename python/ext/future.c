@@ -17,7 +17,7 @@
 
 #include "future.h"
 
-static PyObject *
+BKPY_COLD static PyObject *
 call_class(LoopObject *loop)
 {
     PyObject *args[2] = {NULL, (PyObject *)loop};
@@ -69,7 +69,7 @@ bkpy_future_new_unasked(LoopObject *loop)
 
 /* --- awaiting --- */
 
-static PySendResult
+BKPY_COLD static PySendResult
 send_iterator(PyObject *future, PyObject *value, PyObject **ret)
 {
     PyObject *iterator = Py_TYPE(future)->tp_as_async->am_await(future);
@@ -110,39 +110,59 @@ bkpy_future_send(const bkpy_state *state, PyObject *future, PyObject *value,
 
 /* --- using it again --- */
 
-/* Done with None, and otherwise as it was made. */
+/* As its class allocates it. */
 static bool
-is_pristine(const bkpy_future_layout *layout, PyObject *future)
+is_zero(const bkpy_future_layout *layout, PyObject *future)
 {
-    uintptr_t rest = 0;
+    uintptr_t any = 0;
 
-    for (size_t i = sizeof(PyObject); i < layout->size; i += sizeof(rest)) {
-        rest |= i == layout->loop || i == layout->result || i == layout->state
-                    ? 0
-                    : bkpy_future_word(future, i);
+    for (size_t i = sizeof(PyObject); i < layout->size; i += sizeof(any)) {
+        any |= bkpy_future_word(future, i);
     }
-    return rest == 0 && !bkpy_has_managed_extras(future) &&
-           bkpy_future_word(future, layout->state) == layout->is_finished &&
-           bkpy_future_object(future, layout->result) == Py_None;
+    return any == 0 && !bkpy_has_managed_extras(future);
+}
+
+/* Done with None, and nobody else has it. */
+static bool
+is_spent(LoopObject *loop, PyObject *future)
+{
+    const bkpy_state *state = loop->state;
+    const bkpy_future_layout *layout = &state->future_layout;
+
+    return Py_REFCNT(future) == 1 && Py_TYPE(future) == state->FutureType &&
+           layout->is_reusable &&
+           bkpy_future_object(future, layout->loop) == (PyObject *)loop &&
+           bkpy_future_object(future, layout->result) == Py_None &&
+           bkpy_future_word(future, layout->state) == layout->is_finished;
+}
+
+static void
+set_words(const bkpy_future_layout *layout, PyObject *future, PyObject *loop,
+          PyObject *result, uintptr_t state)
+{
+    bkpy_future_set_word(future, layout->loop, (uintptr_t)loop);
+    bkpy_future_set_word(future, layout->result, (uintptr_t)result);
+    bkpy_future_set_word(future, layout->state, state);
 }
 
 void
 bkpy_future_drop(LoopObject *loop, PyObject *future)
 {
-    const bkpy_state *state = loop->state;
-    const bkpy_future_layout *layout = &state->future_layout;
+    const bkpy_future_layout *layout = &loop->state->future_layout;
 
-    if (Py_REFCNT(future) != 1 || loop->spare_future != NULL ||
-        loop->is_closed || Py_TYPE(future) != state->FutureType ||
-        !layout->is_reusable || !is_pristine(layout, future) ||
-        bkpy_future_object(future, layout->loop) != (PyObject *)loop) {
+    if (loop->spare_future != NULL || loop->is_closed ||
+        !is_spent(loop, future)) {
+        Py_DECREF(future);
+        return;
+    }
+    set_words(layout, future, NULL, NULL, 0);
+    if (!is_zero(layout, future)) {
+        set_words(layout, future, (PyObject *)loop, Py_None,
+                  layout->is_finished);
         Py_DECREF(future);
         return;
     }
     PyObject_GC_UnTrack(future);
-    bkpy_future_set_word(future, layout->result, 0);
-    bkpy_future_set_word(future, layout->state, 0);
-    bkpy_future_set_word(future, layout->loop, 0);
     loop->spare_future = future;
     Py_DECREF(Py_None);
     Py_DECREF(loop); /* the caller has another one */

@@ -124,7 +124,7 @@ make_handle(const wakeup *self)
     return (HandleObject *)op;
 }
 
-static void
+BKPY_COLD static void
 run_as_handle(const wakeup *self)
 {
     HandleObject *handle = make_handle(self);
@@ -138,7 +138,7 @@ run_as_handle(const wakeup *self)
 }
 
 /* With an exception set that is to be reported, take it, as a handle does. */
-static void
+BKPY_COLD static void
 report(const wakeup *self)
 {
     PyObject *exc = PyErr_GetRaisedException();
@@ -158,14 +158,29 @@ report(const wakeup *self)
     Py_DECREF(handle);
 }
 
+/* callback(future); the short way to a task's wake-up. */
+static inline PyObject *
+call(const wakeup *self)
+{
+    PyObject *callback = self->callback;
+
+    if (Py_IS_TYPE(callback, &PyCFunction_Type) &&
+        PyCFunction_GET_FLAGS(callback) == METH_O) {
+        PyCFunction function = PyCFunction_GET_FUNCTION(callback);
+
+        return function(PyCFunction_GET_SELF(callback), self->future);
+    }
+    return PyObject_CallOneArg(callback, self->future);
+}
+
 static void
 run(const wakeup *self)
 {
-    PyObject *args[2] = {NULL, self->future};
-    PyObject *result =
-        bkpy_context_call(self->loop, self->context, self->callback, args + 1,
-                          1 | PY_VECTORCALL_ARGUMENTS_OFFSET);
+    PyObject *result = NULL;
 
+    if (PyContext_Enter(self->context) == 0) {
+        result = bkpy_context_leave(self->loop, self->context, call(self));
+    }
     if (result != NULL) {
         Py_DECREF(result);
     }

@@ -50,6 +50,7 @@ typedef struct LoopObject {
     PyObject *context_keyword;  /* loop_call.c: owned string, or NULL */
     unsigned type_version;   /* overridden holds for this version of the type */
     unsigned overridden;     /* BKPY_OWN_x that the class overrides */
+    PyObject **dict_place;   /* our __dict__, for the same version */
     uint64_t turn;           /* counts turns, see loop_watch.c */
     uint64_t last_time_ns;   /* what an overridden time() said last */
     unsigned long thread_id; /* threading.get_ident() of the run, 0: none */
@@ -77,7 +78,17 @@ enum {
 };
 
 /* Which of these (several BKPY_OWN_x) are overridden. Cannot fail. */
-unsigned bkpy_loop_overrides(LoopObject *self, unsigned which);
+unsigned bkpy_loop_find_overrides(LoopObject *self, unsigned which);
+
+static inline unsigned
+bkpy_loop_overrides(LoopObject *self, unsigned which)
+{
+    return self->type_version != 0 &&
+                   self->type_version == bkpy_type_version(Py_TYPE(self)) &&
+                   (self->dict_place == NULL || *self->dict_place == NULL)
+               ? self->overridden & which
+               : bkpy_loop_find_overrides(self, which);
+}
 
 /* 0, or -1 with RuntimeError('Event loop is closed'). */
 int bkpy_loop_check_closed(LoopObject *self);
@@ -154,6 +165,10 @@ int bkpy_future_set_exception(bkpy_state *state, PyObject *future,
 PyObject *bkpy_context_call(LoopObject *self, PyObject *context,
                             PyObject *callable, PyObject *const *args,
                             size_t nargsf);
+/* The end of that: after PyContext_Enter(), with what the call gave, which is
+ * given back. */
+PyObject *bkpy_context_leave(LoopObject *self, PyObject *context,
+                             PyObject *result);
 /* The same for obj.name(*args), args[0] being obj. */
 PyObject *bkpy_context_call_method(LoopObject *self, PyObject *context,
                                    PyObject *name, PyObject *const *args,

@@ -27,8 +27,8 @@ flush_writes(LoopObject *self)
     }
 }
 
-static PyObject *
-leave_context(LoopObject *self, PyObject *context, PyObject *result)
+PyObject *
+bkpy_context_leave(LoopObject *self, PyObject *context, PyObject *result)
 {
     flush_writes(self);
     if (PyContext_Exit(context) < 0) {
@@ -44,8 +44,8 @@ bkpy_context_call(LoopObject *self, PyObject *context, PyObject *callable,
     if (PyContext_Enter(context) < 0) {
         return NULL;
     }
-    return leave_context(self, context,
-                         PyObject_Vectorcall(callable, args, nargsf, NULL));
+    return bkpy_context_leave(
+        self, context, PyObject_Vectorcall(callable, args, nargsf, NULL));
 }
 
 PyObject *
@@ -55,8 +55,8 @@ bkpy_context_call_method(LoopObject *self, PyObject *context, PyObject *name,
     if (PyContext_Enter(context) < 0) {
         return NULL;
     }
-    return leave_context(self, context,
-                         PyObject_VectorcallMethod(name, args, nargsf, NULL));
+    return bkpy_context_leave(
+        self, context, PyObject_VectorcallMethod(name, args, nargsf, NULL));
 }
 
 /* --- arguments --- */

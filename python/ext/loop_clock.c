@@ -80,6 +80,7 @@ class_overrides(LoopObject *self)
     }
     /* Read after the look-ups, which give a changed type its new version. */
     self->type_version = bkpy_type_version(tp);
+    self->dict_place = _PyObject_GetDictPtr((PyObject *)self);
     return self->overridden;
 }
 
@@ -103,7 +104,7 @@ instance_overrides(LoopObject *self, unsigned which)
 }
 
 unsigned
-bkpy_loop_overrides(LoopObject *self, unsigned which)
+bkpy_loop_find_overrides(LoopObject *self, unsigned which)
 {
     unsigned found = class_overrides(self) & which;
 

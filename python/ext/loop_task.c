@@ -46,18 +46,30 @@ bkpy_loop_create_future(LoopObject *self)
     return future;
 }
 
-bool
-bkpy_loop_makes_own_futures(LoopObject *self)
+/* Whether asyncio.futures.Future is what it was. */
+static bool
+is_future_own(bkpy_state *state)
 {
-    const bkpy_state *state = self->state;
-    PyObject *type =
-        PyDict_GetItemWithError(state->futures_names, state->str_Future);
+    uint64_t version = bkpy_dict_version(state->futures_names);
+    PyObject *type;
 
+    if (version != 0 && version == state->futures_version) {
+        return true;
+    }
+    type = PyDict_GetItemWithError(state->futures_names, state->str_Future);
     if (type != (PyObject *)state->FutureType) {
         PyErr_Clear();
         return false;
     }
-    return !bkpy_loop_overrides(self,
+    state->futures_version = version;
+    return true;
+}
+
+bool
+bkpy_loop_makes_own_futures(LoopObject *self)
+{
+    return is_future_own(self->state) &&
+           !bkpy_loop_overrides(self,
                                 BKPY_OWN_CREATE_FUTURE | BKPY_OWN_GET_DEBUG);
 }
 

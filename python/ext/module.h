@@ -139,6 +139,8 @@ typedef struct {
 typedef struct {
     const void *keys; /* identifies the dicts for which it holds; NULL: none */
     size_t offset;
+    ptrdiff_t dict_at; /* from an instance to the pointer to its __dict__; 0:
+                          not known */
 } bkpy_attrs_layout;
 
 /* The same for a protocol: where in its values the attributes are. */
@@ -197,6 +199,7 @@ typedef struct bkpy_state {
     PyTypeObject *FutureType;       /* _asyncio.Future */
     PyTypeObject *TaskType;         /* _asyncio.Task */
     PyObject *futures_names;        /* dict: what asyncio.futures holds, */
+    uint64_t futures_version;       /* for which its Future is FutureType, */
     PyObject *tasks_names;          /* and asyncio.tasks */
     PyObject *Handle;               /* asyncio.Handle, for isinstance */
     PyObject *TimerHandle;          /* asyncio.TimerHandle */

@@ -83,7 +83,7 @@ bkpy_reader_protocol_adopt(bkpy_state *state, PyObject *protocol)
 /* --- feeding --- */
 
 /* 1, 0, or -1 with an exception. */
-static int
+BKPY_COLD static int
 is_cancelled(bkpy_state *state, PyObject *waiter)
 {
     PyObject *cancelled =
@@ -96,7 +96,7 @@ is_cancelled(bkpy_state *state, PyObject *waiter)
 
 /* The same by the future's own method. A future that has been cancelled refuses
  * the result, which saves the question. */
-static int
+BKPY_COLD static int
 set_result(bkpy_state *state, PyObject *waiter)
 {
     PyObject *args[2] = {waiter, Py_None};
@@ -218,7 +218,7 @@ extend(PyObject *buffer, const void *data, size_t len)
 }
 
 /* A transport that cannot be paused is forgotten, as in asyncio. */
-static int
+BKPY_COLD static int
 pause_transport(bkpy_state *state, PyObject *reader, PyObject *transport)
 {
     PyObject *result =
@@ -235,7 +235,7 @@ pause_transport(bkpy_state *state, PyObject *reader, PyObject *transport)
     return PyObject_SetAttr(reader, state->str__transport, Py_None);
 }
 
-static int
+BKPY_COLD static int
 check_pausing(bkpy_state *state, PyObject *reader)
 {
     PyObject *transport = PyObject_GetAttr(reader, state->str__transport);

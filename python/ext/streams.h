@@ -2,7 +2,8 @@
  *
  * SPDX-License-Identifier: MIT
  *
- * streams_attrs.c    looking at the attributes of a reader or a writer
+ * streams_look.h     looking at a reader or a writer, and
+ * streams_attrs.c    at their attributes
  * streams_protocol.c the same for a protocol
  * streams_class.c    classes of ours for readers and writers, and whether
  *                    those of asyncio are as asyncio has made them
@@ -21,55 +22,15 @@
 
 #include "loop.h"
 #include "stream_transport.h"
+#include "streams_look.h"
 
 /* --- attributes (streams_attrs.c) --- */
-
-/* In the order in which StreamReader.__init__() makes them. */
-enum {
-    BKPY_READER_LIMIT,
-    BKPY_READER_LOOP,
-    BKPY_READER_BUFFER,
-    BKPY_READER_EOF,
-    BKPY_READER_WAITER,
-    BKPY_READER_EXCEPTION,
-    BKPY_READER_TRANSPORT,
-    BKPY_READER_PAUSED,
-};
-
-/* In the order of StreamWriter.__init__(). */
-enum {
-    BKPY_WRITER_TRANSPORT,
-    BKPY_WRITER_PROTOCOL,
-    BKPY_WRITER_READER,
-    BKPY_WRITER_LOOP,
-    BKPY_WRITER_COMPLETE_FUT,
-};
-
-/* The attributes of an object, all borrowed from it: good until code of the
- * user's may run. */
-typedef struct {
-    PyObject *dict;                      /* to set them in */
-    PyObject *const *of;                 /* in the dict itself, */
-    PyObject *walked[BKPY_READER_ATTRS]; /* or here */
-} bkpy_attrs;
-
-/* Fill *ret_attrs if a reader (a writer) has exactly the attributes that
- * asyncio gives it, made in the same order. No exception. */
-bool bkpy_attrs_look_at_reader(const bkpy_state *state, PyObject *reader,
-                               bkpy_attrs *ret_attrs);
-bool bkpy_attrs_look_at_writer(const bkpy_state *state, PyObject *writer,
-                               bkpy_attrs *ret_attrs);
 
 /* The attributes themselves, in a dict of this layout that has exactly those,
  * and perhaps the optional one (an index); borrowed, or NULL. */
 PyObject *const *bkpy_attrs_find(PyObject *dict,
                                  const bkpy_attrs_layout *layout, size_t count,
                                  size_t optional);
-
-/* obj.name = value for attribute i of the layouts, past any __setattr__. 0, or
- * -1 with an exception. */
-int bkpy_attrs_replace(PyObject *obj, const bkpy_attrs_layout *layouts,
-                       size_t i, PyObject *name, PyObject *value);
 
 /* Try out how the instances of a class keep such attributes, on an instance
  * that has none yet. Where it does not find out, *ret_layout stays zero, and
@@ -79,34 +40,13 @@ int bkpy_attrs_learn(PyObject *obj, PyObject *const *names, size_t count,
 
 /* --- our classes (streams_class.c) --- */
 
-/* Look at an object of one of our classes: true when it has exactly the
- * attributes that asyncio gave it (of whatever value), and its methods are
- * asyncio's own in class and instance. No exception either way. */
-bool bkpy_reader_look(bkpy_state *state, PyObject *reader,
-                      bkpy_attrs *ret_attrs);
-bool bkpy_writer_look(bkpy_state *state, PyObject *writer,
-                      bkpy_attrs *ret_attrs);
-
-/* The same for a reader of exactly asyncio's class, on a loop of ours. */
+/* True for a reader of exactly asyncio's class, on a loop of ours. */
 bool bkpy_reader_look_at_new(bkpy_state *state, PyObject *reader,
                              bkpy_attrs *ret_attrs);
 
 /* The same for a writer of exactly asyncio's class, on a transport of ours. */
 bool bkpy_writer_look_at_new(bkpy_state *state, PyObject *writer,
                              bkpy_attrs *ret_attrs);
-
-/* reader._waiter = waiter. 0 or -1 with an exception. */
-int bkpy_reader_set_waiter(bkpy_state *state, PyObject *reader,
-                           PyObject *waiter);
-
-/* Whether asyncio's classes are as asyncio made them, and ours as we did. */
-bool bkpy_reader_is_usual(bkpy_state *state);
-bool bkpy_writer_is_usual(bkpy_state *state);
-
-/* Whether the same holds for StreamReaderProtocol, and for the methods of our
- * transports: type is one of the two. */
-bool bkpy_protocol_is_usual(bkpy_state *state);
-bool bkpy_transport_is_usual(bkpy_state *state, PyTypeObject *type);
 
 /* Give an object of exactly asyncio's class the class of ours, if all of it is
  * as usual. No exception; true if it is of our class now. */
@@ -183,6 +123,7 @@ typedef struct {
     PyObject *original; /* owned: asyncio's function */
     void *free_ops;     /* streams_op.c: cached memory, bounded */
     unsigned free_op_count;
+    struct StreamOpObject *newborn; /* borrowed: streams_op.c, or NULL */
 } StreamMethodObject;
 
 static inline StreamMethodObject *

@@ -97,7 +97,7 @@ view_reader(StreamOpObject *op, bool is_first, reader_view *ret)
 }
 
 /* self._paused = False; self._transport.resume_reading() */
-static int
+BKPY_COLD static int
 resume_reading(bkpy_state *state, const bkpy_attrs *attrs)
 {
     PyObject *transport = Py_NewRef(attrs->of[BKPY_READER_TRANSPORT]);

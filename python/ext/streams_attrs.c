@@ -11,26 +11,19 @@
  * is tried out at import, on an instance with attributes of our own; a dict
  * with any other keys is walked through as usual. Where there is a value in the
  * array, another one may take its place, which is what the interpreter does to
- * set an attribute.
+ * set an attribute. Where an instance has the pointer to its dict is tried out
+ * likewise.
  */
 
 #include "streams.h"
 
 #include <stddef.h>
+#include <string.h>
 
 /* --- the array of values --- */
 
-/* Where the array begins in what ma_values points to: there may be a header of
- * one word. */
+/* Where it may begin. */
 static const size_t offsets[] = {0, sizeof(void *)};
-
-static inline PyObject *const *
-values_at(PyObject *dict, size_t offset)
-{
-    const void *values = ((PyDictObject *)dict)->ma_values;
-
-    return (PyObject *const *)(const void *)((const char *)values + offset);
-}
 
 static inline bool
 has_values(PyObject *dict)
@@ -42,7 +35,7 @@ has_values(PyObject *dict)
 static bool
 is_offset(PyObject *dict, size_t offset, PyObject *expected)
 {
-    PyObject *const *values = values_at(dict, offset);
+    PyObject *const *values = bkpy_attrs_array(dict, offset);
 
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(expected); i++) {
         if (values[i] != PyTuple_GET_ITEM(expected, i)) {
@@ -94,6 +87,32 @@ set_all(PyObject *obj, PyObject *const *names, PyObject *values)
     return 0;
 }
 
+/* Right before the object, where the interpreter keeps the pointer of classes
+ * that have no place of their own for it. */
+#define WORDS_BEFORE 4
+
+static const void *
+word_before(PyObject *obj, ptrdiff_t offset)
+{
+    const void *word;
+
+    memcpy(&word, (const char *)obj + offset, sizeof(word));
+    return word;
+}
+
+static ptrdiff_t
+find_dict(PyObject *obj, PyObject *dict)
+{
+    for (ptrdiff_t i = 1; i <= WORDS_BEFORE; i++) {
+        ptrdiff_t offset = -i * (ptrdiff_t)sizeof(dict);
+
+        if (PyType_IS_GC(Py_TYPE(obj)) && word_before(obj, offset) == dict) {
+            return offset;
+        }
+    }
+    return 0;
+}
+
 int
 bkpy_attrs_learn(PyObject *obj, PyObject *const *names, size_t count,
                  bkpy_attrs_layout *ret_layout)
@@ -109,6 +128,7 @@ bkpy_attrs_learn(PyObject *obj, PyObject *const *names, size_t count,
         r = 0;
         if (BKPY_HAS_SHARED_KEYS && has_values(dict)) {
             find_offset(dict, values, ret_layout);
+            ret_layout->dict_at = find_dict(obj, dict);
         }
         Py_DECREF(dict);
     }
@@ -118,126 +138,67 @@ bkpy_attrs_learn(PyObject *obj, PyObject *const *names, size_t count,
 
 /* --- looking --- */
 
-/* The array, if the dict is of this layout. */
-static inline PyObject *const *
-values_of(PyObject *dict, const bkpy_attrs_layout *layout)
+BKPY_COLD PyObject *
+bkpy_attrs_ask_dict(PyObject *obj)
 {
-    return ((PyDictObject *)dict)->ma_keys == layout->keys && has_values(dict)
-               ? values_at(dict, layout->offset)
-               : NULL;
-}
+    PyObject *dict = PyObject_GenericGetDict(obj, NULL);
 
-/* So many of the first values there are. */
-static inline size_t
-count_values(PyObject *const *values, size_t count)
-{
-    size_t found = 0;
-
-    for (size_t i = 0; i < count; i++) {
-        found += values[i] != NULL;
-    }
-    return found;
+    Py_XDECREF(dict); /* the object keeps it */
+    return dict;
 }
 
 PyObject *const *
 bkpy_attrs_find(PyObject *dict, const bkpy_attrs_layout *layout, size_t count,
                 size_t optional)
 {
-    PyObject *const *values = values_of(dict, layout);
+    PyObject *const *values = bkpy_attrs_values(dict, layout);
     size_t found;
 
     if (values == NULL) {
         return NULL;
     }
-    found = count_values(values, count);
-    if (PyDict_GET_SIZE(dict) != (Py_ssize_t)found || found + 1 < count ||
-        (found < count && values[optional] != NULL)) {
+    found = bkpy_attrs_count(values, count);
+    if (found == count) {
+        return PyDict_GET_SIZE(dict) == (Py_ssize_t)count ? values : NULL;
+    }
+    if (found != optional || PyDict_GET_SIZE(dict) != (Py_ssize_t)(count - 1)) {
         return NULL;
     }
-    return values;
+    found++;
+    found += bkpy_attrs_count(values + found, count - found);
+    return found == count ? values : NULL;
 }
 
-static bool
-walk(PyObject *dict, PyObject *const *names, size_t count, PyObject **ret)
+BKPY_COLD bool
+bkpy_attrs_walk(PyObject *const *names, size_t count, bkpy_attrs *ret_attrs)
 {
+    PyObject *dict = ret_attrs->dict;
     PyObject *key;
     Py_ssize_t position = 0;
     size_t i = 0;
 
-    if (PyDict_GET_SIZE(dict) != (Py_ssize_t)count) {
+    ret_attrs->of = ret_attrs->walked;
+    if (dict == NULL || PyDict_GET_SIZE(dict) != (Py_ssize_t)count) {
+        PyErr_Clear();
         return false;
     }
-    while (i < count && PyDict_Next(dict, &position, &key, &ret[i]) &&
+    while (i < count &&
+           PyDict_Next(dict, &position, &key, &ret_attrs->walked[i]) &&
            key == names[i]) {
         i++;
     }
     return i == count;
 }
 
-/* Inline, so that the count is a constant. */
-static inline bool
-look(PyObject *obj, PyObject *const *names, size_t count,
-     const bkpy_attrs_layout *layouts, bkpy_attrs *ret_attrs)
+BKPY_COLD int
+bkpy_reader_assign_waiter(bkpy_state *state, PyObject *reader, PyObject *waiter)
 {
-    PyObject *dict = PyObject_GenericGetDict(obj, NULL);
-    PyObject *const *values;
+    PyObject *dict;
 
-    if (dict == NULL) {
-        PyErr_Clear();
-        return false;
+    PyErr_Clear(); /* of the dict that could not be made */
+    if (Py_TYPE(reader) != state->ReaderType || !bkpy_reader_is_usual(state)) {
+        return PyObject_SetAttr(reader, state->str__waiter, waiter);
     }
-    Py_DECREF(dict); /* the object keeps it */
-    ret_attrs->dict = dict;
-    values = values_of(dict, &layouts[1]);
-    if (values == NULL) {
-        values = values_of(dict, &layouts[0]);
-    }
-    if (values != NULL) {
-        ret_attrs->of = values;
-        return PyDict_GET_SIZE(dict) == (Py_ssize_t)count &&
-               count_values(values, count) == count;
-    }
-    ret_attrs->of = ret_attrs->walked;
-    return walk(dict, names, count, ret_attrs->walked);
-}
-
-int
-bkpy_attrs_replace(PyObject *obj, const bkpy_attrs_layout *layouts, size_t i,
-                   PyObject *name, PyObject *value)
-{
-    PyObject *dict = PyObject_GenericGetDict(obj, NULL);
-    PyObject *const *values;
-    PyObject *before;
-
-    if (dict == NULL) {
-        return -1;
-    }
-    Py_DECREF(dict); /* the object keeps it */
-    values = values_of(dict, &layouts[1]);
-    if (values == NULL) {
-        values = values_of(dict, &layouts[0]);
-    }
-    if (values == NULL || values[i] == NULL) {
-        return PyDict_SetItem(dict, name, value);
-    }
-    before = values[i];
-    ((PyObject **)(uintptr_t)values)[i] = Py_NewRef(value);
-    Py_DECREF(before);
-    return 0;
-}
-
-bool
-bkpy_attrs_look_at_reader(const bkpy_state *state, PyObject *reader,
-                          bkpy_attrs *ret_attrs)
-{
-    return look(reader, state->reader_names, BKPY_READER_ATTRS,
-                state->reader_layouts, ret_attrs);
-}
-
-bool
-bkpy_attrs_look_at_writer(const bkpy_state *state, PyObject *writer,
-                          bkpy_attrs *ret_attrs)
-{
-    return look(writer, state->writer_names, BKPY_WRITER_ATTRS,
-                state->writer_layouts, ret_attrs);
+    dict = bkpy_attrs_ask_dict(reader);
+    return dict == NULL ? -1 : PyDict_SetItem(dict, state->str__waiter, waiter);
 }

@@ -140,12 +140,6 @@ has_no_attrs(PyObject *cls, PyObject *const *names, size_t count)
 
 /* --- guards --- */
 
-static inline bool
-is_known(const bkpy_class_guard *guard, const PyTypeObject *type)
-{
-    return guard->version != 0 && guard->version == bkpy_type_version(type);
-}
-
 /* Read the version after the look-ups, which give a changed type its new
  * one. */
 static bool
@@ -156,8 +150,8 @@ learn(bkpy_class_guard *guard, const PyTypeObject *type, bool is_usual)
     return is_usual;
 }
 
-static bool
-learn_reader(bkpy_state *state)
+BKPY_COLD bool
+bkpy_reader_learn(bkpy_state *state)
 {
     PyObject *cls = (PyObject *)state->ReaderType;
 
@@ -166,16 +160,8 @@ learn_reader(bkpy_state *state)
                      has_no_attrs(cls, state->reader_names, BKPY_READER_ATTRS));
 }
 
-bool
-bkpy_reader_is_usual(bkpy_state *state)
-{
-    return is_known(&state->reader_guard, state->ReaderType)
-               ? state->reader_guard.is_usual
-               : learn_reader(state);
-}
-
-static bool
-learn_writer(bkpy_state *state)
+BKPY_COLD bool
+bkpy_writer_learn(bkpy_state *state)
 {
     PyObject *cls = (PyObject *)state->WriterType;
 
@@ -184,16 +170,8 @@ learn_writer(bkpy_state *state)
                      has_no_attrs(cls, state->writer_names, BKPY_WRITER_ATTRS));
 }
 
-bool
-bkpy_writer_is_usual(bkpy_state *state)
-{
-    return is_known(&state->writer_guard, state->WriterType)
-               ? state->writer_guard.is_usual
-               : learn_writer(state);
-}
-
-static bool
-learn_protocol(bkpy_state *state)
+BKPY_COLD bool
+bkpy_protocol_learn(bkpy_state *state)
 {
     PyObject *cls = state->StreamReaderProtocol;
     PyObject *const names[] = {
@@ -210,15 +188,6 @@ learn_protocol(bkpy_state *state)
                      has_no_attrs(cls, names, Py_ARRAY_LENGTH(names)));
 }
 
-bool
-bkpy_protocol_is_usual(bkpy_state *state)
-{
-    return is_known(&state->protocol_guard,
-                    (PyTypeObject *)state->StreamReaderProtocol)
-               ? state->protocol_guard.is_usual
-               : learn_protocol(state);
-}
-
 /* The type's own method, not one that somebody has put in its place. */
 static bool
 has_own_method(PyTypeObject *type, PyObject *name)
@@ -233,48 +202,17 @@ has_own_method(PyTypeObject *type, PyObject *name)
     return is_own;
 }
 
-bool
-bkpy_transport_is_usual(bkpy_state *state, PyTypeObject *type)
+BKPY_COLD bool
+bkpy_transport_learn(bkpy_state *state, PyTypeObject *type)
 {
     bkpy_class_guard *guard = type == state->StreamTransportType
                                   ? &state->transport_guard
                                   : &state->tls_transport_guard;
 
-    if (is_known(guard, type)) {
-        return guard->is_usual;
-    }
     return learn(guard, type,
                  has_own_method(type, state->str_write) &&
                      has_own_method(type, state->str_is_closing) &&
                      type->tp_getattro == PyObject_GenericGetAttr);
-}
-
-/* --- looking at instances --- */
-
-bool
-bkpy_reader_look(bkpy_state *state, PyObject *reader, bkpy_attrs *ret_attrs)
-{
-    return Py_TYPE(reader) == state->ReaderType &&
-           bkpy_reader_is_usual(state) &&
-           bkpy_attrs_look_at_reader(state, reader, ret_attrs);
-}
-
-int
-bkpy_reader_set_waiter(bkpy_state *state, PyObject *reader, PyObject *waiter)
-{
-    if (Py_TYPE(reader) != state->ReaderType || !bkpy_reader_is_usual(state)) {
-        return PyObject_SetAttr(reader, state->str__waiter, waiter);
-    }
-    return bkpy_attrs_replace(reader, state->reader_layouts, BKPY_READER_WAITER,
-                              state->str__waiter, waiter);
-}
-
-bool
-bkpy_writer_look(bkpy_state *state, PyObject *writer, bkpy_attrs *ret_attrs)
-{
-    return Py_TYPE(writer) == state->WriterType &&
-           bkpy_writer_is_usual(state) &&
-           bkpy_attrs_look_at_writer(state, writer, ret_attrs);
 }
 
 /* --- adoption --- */

@@ -91,7 +91,7 @@ look_past(StreamMethodObject *self, PyObject *obj)
     return method;
 }
 
-static PyObject *
+BKPY_COLD static PyObject *
 call_past(StreamMethodObject *self, PyObject *const *args, size_t nargsf,
           PyObject *kwnames)
 {
@@ -116,20 +116,29 @@ call_past(StreamMethodObject *self, PyObject *const *args, size_t nargsf,
 
 /* Sort self's arguments: true with *ret_arg, which is NULL when it was not
  * given; false for a call that asyncio's function may refuse. */
-static bool
+BKPY_COLD static bool
+sort_named(const bkpy_stream_kind *kind, PyObject *const *args,
+           Py_ssize_t nargs, PyObject *kwnames, PyObject **ret_arg)
+{
+    if (kind->parameter == NULL || nargs != 1 ||
+        PyTuple_GET_SIZE(kwnames) != 1) {
+        return false;
+    }
+    *ret_arg = args[1];
+    return PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0),
+                                            kind->parameter) == 0;
+}
+
+static inline bool
 sort_arguments(const bkpy_stream_kind *kind, PyObject *const *args,
                Py_ssize_t nargs, PyObject *kwnames, PyObject **ret_arg)
 {
-    Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
-
-    if (nargs + named > (kind->parameter == NULL ? 1 : 2) ||
-        nargs + named < (kind->is_required ? 2 : 1)) {
-        return false;
+    if (kwnames != NULL) {
+        return sort_named(kind, args, nargs, kwnames, ret_arg);
     }
-    *ret_arg = nargs + named == 2 ? args[1] : NULL;
-    return named == 0 ||
-           PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0),
-                                            kind->parameter) == 0;
+    *ret_arg = nargs == 2 ? args[1] : NULL;
+    return nargs == 2 ? kind->parameter != NULL
+                      : nargs == 1 && !kind->is_required;
 }
 
 static bool
@@ -145,19 +154,15 @@ is_ours(StreamMethodObject *self, PyObject *obj)
 }
 
 /* In debug mode coroutines remember where they were made. */
-static bool
+BKPY_COLD static bool
 is_debugged(StreamMethodObject *self, PyObject *obj)
 {
     bkpy_state *state = self->state;
-    PyObject *loop;
-    bool is_debug;
+    PyObject *loop = PyObject_GetAttr(obj, state->str__loop);
+    bool is_debug = loop == NULL ||
+                    !PyObject_TypeCheck(loop, state->LoopType) ||
+                    LoopObject_CAST(loop)->is_debug;
 
-    if (!state->had_debug) {
-        return false;
-    }
-    loop = PyObject_GetAttr(obj, state->str__loop);
-    is_debug = loop == NULL || !PyObject_TypeCheck(loop, state->LoopType) ||
-               LoopObject_CAST(loop)->is_debug;
     PyErr_Clear();
     Py_XDECREF(loop);
     return is_debug;
@@ -174,7 +179,7 @@ stream_method_call(PyObject *op, PyObject *const *args, size_t nargsf,
 
     if (nargs == 0 || !is_ours(self, args[0]) ||
         !sort_arguments(self->kind, args, nargs, kwnames, &arg) ||
-        is_debugged(self, args[0])) {
+        (self->state->had_debug && is_debugged(self, args[0]))) {
         return call_past(self, args, nargsf, kwnames);
     }
     if (self->kind->attempt != NULL) {

@@ -19,6 +19,10 @@
  * wait at once, for a future of its own, the gate; from then on the stand-in
  * hands everything on to the reader. The operation goes on waiting for the
  * waiter, and then opens the gate.
+ *
+ * Most operations are awaited at once, and many are done at once. So the
+ * collector sees one only when it waits or when the next one of its method is
+ * made: until then it is the method's newborn.
  */
 
 #include "streams.h"
@@ -62,14 +66,15 @@ op_alloc(StreamMethodObject *method)
     return StreamOpObject_CAST(PyObject_Init((PyObject *)cached, tp));
 }
 
+/* is_seen: by the collector. What that has finalized would not be so again in
+ * its next life. */
 static void
-op_free(StreamMethodObject *method, PyObject *op)
+op_free(StreamMethodObject *method, PyObject *op, bool is_seen)
 {
     struct free_op *cached = (struct free_op *)(void *)op;
 
-    /* What has been finalized would not be so again in its next life. */
     if (!BKPY_HAS_FREE_LISTS || method->free_op_count >= FREE_OPS_MAX ||
-        PyObject_GC_IsFinalized(op)) {
+        (is_seen && PyObject_GC_IsFinalized(op))) {
         PyObject_GC_Del(op);
         return;
     }
@@ -90,6 +95,17 @@ bkpy_stream_op_free_cache(StreamMethodObject *method)
 
         PyObject_GC_Del(cached);
         cached = next;
+    }
+}
+
+static void
+see_newborn(StreamMethodObject *method)
+{
+    StreamOpObject *op = method->newborn;
+
+    method->newborn = NULL;
+    if (op != NULL) {
+        PyObject_GC_Track(op);
     }
 }
 
@@ -116,7 +132,11 @@ bkpy_stream_op_new(StreamMethodObject *method, PyObject *owner, PyObject *arg)
     self->wants_max = 0;
     self->step = BKPY_OP_NEW;
     self->is_running = false;
-    PyObject_GC_Track(self);
+    see_newborn(method);
+    method->newborn = self;
+    if (!BKPY_HAS_FREE_LISTS) {
+        see_newborn(method);
+    }
     return (PyObject *)self;
 }
 
@@ -136,21 +156,26 @@ stream_op_traverse(PyObject *op, visitproc visit, void *arg)
     return 0;
 }
 
-/* Nothing waits any more; what was handed over goes back. */
-static void
-end_wait(StreamOpObject *self)
+/* What was handed over goes back. */
+BKPY_COLD static void
+give_back(StreamOpObject *self)
 {
-    PyObject *pending;
+    PyObject *pending = PyErr_GetRaisedException();
 
-    bkpy_handover_withdraw(self);
-    if (self->handed == NULL) {
-        return;
-    }
-    pending = PyErr_GetRaisedException();
     if (bkpy_handover_settle(self) < 0) {
         PyErr_WriteUnraisable((PyObject *)self);
     }
     PyErr_SetRaisedException(pending);
+}
+
+/* Nothing waits any more. */
+static void
+end_wait(StreamOpObject *self)
+{
+    bkpy_handover_withdraw(self);
+    if (self->handed != NULL) {
+        give_back(self);
+    }
 }
 
 static int
@@ -181,7 +206,7 @@ stop_waiting(StreamOpObject *self)
     }
 }
 
-static PyObject *
+BKPY_COLD static PyObject *
 begin_inner(StreamOpObject *self, PyObject *owner)
 {
     PyObject *args[2] = {owner, self->arg};
@@ -191,7 +216,7 @@ begin_inner(StreamOpObject *self, PyObject *owner)
 }
 
 /* A coroutine of asyncio's that nobody awaits says so itself. */
-static void
+BKPY_COLD static void
 warn_unawaited(StreamOpObject *self)
 {
     PyObject *inner = begin_inner(self, self->owner);
@@ -217,26 +242,47 @@ stream_op_finalize(PyObject *op)
     PyErr_SetRaisedException(pending);
 }
 
+/* Before it is done. False if it lives on. */
+BKPY_COLD static bool
+end_early(StreamOpObject *self)
+{
+    if (self->method->newborn == self) {
+        see_newborn(self->method);
+    }
+    if (PyObject_CallFinalizerFromDealloc((PyObject *)self) < 0) {
+        return false;
+    }
+    PyObject_GC_UnTrack(self);
+    if (self->weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)self);
+    }
+    (void)stream_op_clear((PyObject *)self);
+    return true;
+}
+
 static void
 stream_op_dealloc(PyObject *op)
 {
     StreamOpObject *self = StreamOpObject_CAST(op);
     StreamMethodObject *method = self->method;
     PyTypeObject *tp = Py_TYPE(op);
+    bool is_seen;
 
-    if (self->step != BKPY_OP_DONE &&
-        PyObject_CallFinalizerFromDealloc(op) < 0) {
+    if (self->step != BKPY_OP_DONE && !end_early(self)) {
         return;
     }
-    PyObject_GC_UnTrack(op);
+    is_seen = method->newborn != self;
+    if (is_seen) {
+        PyObject_GC_UnTrack(op);
+    }
+    else {
+        method->newborn = NULL;
+    }
     if (self->weakrefs != NULL) {
         PyObject_ClearWeakRefs(op);
     }
-    if (self->step != BKPY_OP_DONE) {
-        (void)stream_op_clear(op);
-    }
     bkpy_coroutine_forget(method->state);
-    op_free(method, op);
+    op_free(method, op, is_seen);
     Py_DECREF(method);
     Py_DECREF(tp);
 }
@@ -245,7 +291,7 @@ stream_op_dealloc(PyObject *op)
 
 /* Have it wait where we do. becket._stand_in.begin(original, reader, seen,
  * arg) gives the coroutine and its gate. */
-static int
+BKPY_COLD static int
 take_over_waiting(StreamOpObject *self)
 {
     PyObject *pair = PyObject_CallFunction(
@@ -266,11 +312,14 @@ take_over_waiting(StreamOpObject *self)
 }
 
 /* Have asyncio's coroutine take over at the place where we are. 0 or -1. */
-static int
+BKPY_COLD static int
 take_over(StreamOpObject *self)
 {
     if (self->inner != NULL) {
         return 0;
+    }
+    if (self->method->newborn == self) {
+        see_newborn(self->method);
     }
     if (self->step == BKPY_OP_WAITING) {
         return take_over_waiting(self);
@@ -310,8 +359,24 @@ check_not_done(const StreamOpObject *self)
     return 0;
 }
 
+/* Whether it can take a step with this value; false with an exception. */
+BKPY_COLD static bool
+can_step(const StreamOpObject *self, bool is_new, PyObject *value)
+{
+    if (check_not_running(self) < 0 || check_not_done(self) < 0) {
+        return false;
+    }
+    if (is_new && value != Py_None) {
+        PyErr_SetString(
+            PyExc_TypeError,
+            "can't send non-None value to a just-started coroutine");
+        return false;
+    }
+    return true;
+}
+
 /* Let asyncio's coroutine go on; what we waited for is over. */
-static PySendResult
+BKPY_COLD static PySendResult
 step_inner(StreamOpObject *self, PyObject *value, PyObject **ret)
 {
     PyObject *gate = self->gate;
@@ -340,6 +405,9 @@ op_attempt(StreamOpObject *self, PyObject **ret)
         return PYGEN_RETURN;
     case BKPY_STREAM_WAITING:
         self->step = BKPY_OP_WAITING;
+        if (self->method->newborn == self) {
+            see_newborn(self->method);
+        }
         return PYGEN_NEXT;
     case BKPY_STREAM_FAILED:
         return PYGEN_ERROR;
@@ -351,7 +419,7 @@ op_attempt(StreamOpObject *self, PyObject **ret)
 }
 
 /* asyncio's coroutine raises what the waiter has raised. */
-static PySendResult
+BKPY_COLD static PySendResult
 raise_in_inner(StreamOpObject *self, PyObject **ret)
 {
     PyObject *exc = PyErr_GetRaisedException();
@@ -401,13 +469,8 @@ stream_op_send_slot(PyObject *op, PyObject *value, PyObject **ret)
     PySendResult r;
 
     *ret = NULL;
-    if (check_not_running(self) < 0 || check_not_done(self) < 0) {
-        return PYGEN_ERROR;
-    }
-    if (is_new && value != Py_None) {
-        PyErr_SetString(
-            PyExc_TypeError,
-            "can't send non-None value to a just-started coroutine");
+    if ((self->is_running || self->step == BKPY_OP_DONE || value != Py_None) &&
+        !can_step(self, is_new, value)) {
         return PYGEN_ERROR;
     }
     self->is_running = true;

@@ -12,34 +12,17 @@
 
 #include <stddef.h>
 
-bool
-bkpy_protocol_look(bkpy_state *state, PyObject *protocol, PyObject *method,
-                   bkpy_protocol_view *ret_view)
+/* The same, of an instance with other attributes than usual, as far as it
+ * matters. */
+BKPY_COLD static bool
+look_slowly(const bkpy_state *state, PyObject *dict, PyObject *method,
+            bkpy_protocol_view *ret_view)
 {
-    const bkpy_protocol_layout *layout = &state->protocol_layout;
-    PyObject *const *values;
-    PyObject *dict;
     int r;
 
-    if ((PyObject *)Py_TYPE(protocol) != state->StreamReaderProtocol ||
-        !bkpy_protocol_is_usual(state)) {
-        return false;
-    }
-    dict = PyObject_GenericGetDict(protocol, NULL);
     if (dict == NULL) {
         PyErr_Clear();
         return false;
-    }
-    Py_DECREF(dict); /* the protocol keeps it */
-    values = bkpy_attrs_find(dict, &layout->attrs, layout->count,
-                             layout->strong_reader);
-    if (values != NULL) {
-        ret_view->stream_reader_wr = values[layout->stream_reader_wr];
-        ret_view->paused = values[layout->paused];
-        ret_view->connection_lost = values[layout->connection_lost];
-        ret_view->strong_reader = values[layout->strong_reader];
-        ret_view->client_connected_cb = values[layout->client_connected_cb];
-        return true;
     }
     ret_view->strong_reader = NULL;
     ret_view->client_connected_cb = NULL;
@@ -51,6 +34,34 @@ bkpy_protocol_look(bkpy_state *state, PyObject *protocol, PyObject *method,
         PyDict_GetItemWithError(dict, state->str__connection_lost);
     PyErr_Clear();
     return r == 0;
+}
+
+bool
+bkpy_protocol_look(bkpy_state *state, PyObject *protocol, PyObject *method,
+                   bkpy_protocol_view *ret_view)
+{
+    const bkpy_protocol_layout *layout = &state->protocol_layout;
+    PyObject *const *values = NULL;
+    PyObject *dict;
+
+    if ((PyObject *)Py_TYPE(protocol) != state->StreamReaderProtocol ||
+        !bkpy_protocol_is_usual(state)) {
+        return false;
+    }
+    dict = bkpy_attrs_dict(protocol, &layout->attrs);
+    if (dict != NULL) {
+        values = bkpy_attrs_find(dict, &layout->attrs, layout->count,
+                                 layout->strong_reader);
+    }
+    if (values == NULL) {
+        return look_slowly(state, dict, method, ret_view);
+    }
+    ret_view->stream_reader_wr = values[layout->stream_reader_wr];
+    ret_view->paused = values[layout->paused];
+    ret_view->connection_lost = values[layout->connection_lost];
+    ret_view->strong_reader = values[layout->strong_reader];
+    ret_view->client_connected_cb = values[layout->client_connected_cb];
+    return true;
 }
 
 /* --- set-up --- */

@@ -1,0 +1,254 @@
+/* streams_look.h -- looking at a reader or a writer, the short way.
+ *
+ * SPDX-License-Identifier: MIT
+ *
+ * Each step of a stream looks several times, and most often finds what it did
+ * the last time. So what it takes is inline, and all else is a call of
+ * streams_attrs.c or streams_class.c.
+ */
+#ifndef BKPY_STREAMS_LOOK_H
+#define BKPY_STREAMS_LOOK_H
+
+#include <string.h>
+
+#include "module.h"
+
+/* In the order in which StreamReader.__init__() makes them. */
+enum {
+    BKPY_READER_LIMIT,
+    BKPY_READER_LOOP,
+    BKPY_READER_BUFFER,
+    BKPY_READER_EOF,
+    BKPY_READER_WAITER,
+    BKPY_READER_EXCEPTION,
+    BKPY_READER_TRANSPORT,
+    BKPY_READER_PAUSED,
+};
+
+/* In the order of StreamWriter.__init__(). */
+enum {
+    BKPY_WRITER_TRANSPORT,
+    BKPY_WRITER_PROTOCOL,
+    BKPY_WRITER_READER,
+    BKPY_WRITER_LOOP,
+    BKPY_WRITER_COMPLETE_FUT,
+};
+
+/* The attributes of an object, all borrowed from it: good until code of the
+ * user's may run. */
+typedef struct {
+    PyObject *dict;                      /* to set them in */
+    PyObject *const *of;                 /* in the dict itself, */
+    PyObject *walked[BKPY_READER_ATTRS]; /* or here */
+} bkpy_attrs;
+
+/* --- guards of classes --- */
+
+static inline bool
+bkpy_guard_is_known(const bkpy_class_guard *guard, const PyTypeObject *type)
+{
+    return guard->version != 0 && guard->version == bkpy_type_version(type);
+}
+
+/* Where a guard does not know: whether asyncio's classes are as asyncio made
+ * them, and ours as we did; and the methods of our transports. */
+bool bkpy_reader_learn(bkpy_state *state);
+bool bkpy_writer_learn(bkpy_state *state);
+bool bkpy_protocol_learn(bkpy_state *state);
+bool bkpy_transport_learn(bkpy_state *state, PyTypeObject *type);
+
+static inline bool
+bkpy_reader_is_usual(bkpy_state *state)
+{
+    return bkpy_guard_is_known(&state->reader_guard, state->ReaderType)
+               ? state->reader_guard.is_usual
+               : bkpy_reader_learn(state);
+}
+
+static inline bool
+bkpy_writer_is_usual(bkpy_state *state)
+{
+    return bkpy_guard_is_known(&state->writer_guard, state->WriterType)
+               ? state->writer_guard.is_usual
+               : bkpy_writer_learn(state);
+}
+
+/* The same of StreamReaderProtocol. */
+static inline bool
+bkpy_protocol_is_usual(bkpy_state *state)
+{
+    return bkpy_guard_is_known(&state->protocol_guard,
+                               (PyTypeObject *)state->StreamReaderProtocol)
+               ? state->protocol_guard.is_usual
+               : bkpy_protocol_learn(state);
+}
+
+/* The same of one of the two types of transports of ours. */
+static inline bool
+bkpy_transport_is_usual(bkpy_state *state, PyTypeObject *type)
+{
+    const bkpy_class_guard *guard = type == state->StreamTransportType
+                                        ? &state->transport_guard
+                                        : &state->tls_transport_guard;
+
+    return bkpy_guard_is_known(guard, type) ? guard->is_usual
+                                            : bkpy_transport_learn(state, type);
+}
+
+/* --- attributes: streams_attrs.c says what is relied on --- */
+
+/* The __dict__ of an instance as CPython gives it, borrowed; NULL with an
+ * exception. */
+PyObject *bkpy_attrs_ask_dict(PyObject *obj);
+
+/* The same for an instance of the class of this layout. Before the dict has
+ * been made there may be another pointer in its place, which is odd. */
+static inline PyObject *
+bkpy_attrs_dict(PyObject *obj, const bkpy_attrs_layout *layout)
+{
+    PyObject *dict = NULL;
+
+    if (layout->dict_at != 0) {
+        memcpy(&dict, (const char *)obj + layout->dict_at, sizeof(dict));
+    }
+    return dict != NULL && ((uintptr_t)dict & 1) == 0
+               ? dict
+               : bkpy_attrs_ask_dict(obj);
+}
+
+/* Where the array begins in what ma_values points to: there may be a header of
+ * one word. */
+static inline PyObject *const *
+bkpy_attrs_array(PyObject *dict, size_t offset)
+{
+    const void *values = ((PyDictObject *)dict)->ma_values;
+
+    return (PyObject *const *)(const void *)((const char *)values + offset);
+}
+
+/* The array, if the dict is of this layout. */
+static inline PyObject *const *
+bkpy_attrs_values(PyObject *dict, const bkpy_attrs_layout *layout)
+{
+    return ((PyDictObject *)dict)->ma_keys == layout->keys &&
+                   ((PyDictObject *)dict)->ma_values != NULL
+               ? bkpy_attrs_array(dict, layout->offset)
+               : NULL;
+}
+
+/* The same of either of two. */
+static inline PyObject *const *
+bkpy_attrs_either(PyObject *dict, const bkpy_attrs_layout layouts[2])
+{
+    PyObject *const *values = bkpy_attrs_values(dict, &layouts[1]);
+
+    return values != NULL ? values : bkpy_attrs_values(dict, &layouts[0]);
+}
+
+/* So many of the first values there are, one after the other. */
+static inline size_t
+bkpy_attrs_count(PyObject *const *values, size_t count)
+{
+    size_t i = 0;
+
+    while (i < count && values[i] != NULL) {
+        i++;
+    }
+    return i;
+}
+
+/* Fill *ret_attrs, whose dict is known, by walking through that. False if it
+ * has not exactly these attributes, in this order. */
+bool bkpy_attrs_walk(PyObject *const *names, size_t count,
+                     bkpy_attrs *ret_attrs);
+
+/* Fill *ret_attrs if obj has exactly the attributes that asyncio gives it, made
+ * in the same order. No exception. */
+static inline bool
+bkpy_attrs_look(PyObject *obj, PyObject *const *names, size_t count,
+                const bkpy_attrs_layout layouts[2], bkpy_attrs *ret_attrs)
+{
+    PyObject *dict = bkpy_attrs_dict(obj, layouts);
+
+    ret_attrs->dict = dict;
+    ret_attrs->of = dict == NULL ? NULL : bkpy_attrs_either(dict, layouts);
+    if (ret_attrs->of == NULL) {
+        return bkpy_attrs_walk(names, count, ret_attrs);
+    }
+    return PyDict_GET_SIZE(dict) == (Py_ssize_t)count &&
+           bkpy_attrs_count(ret_attrs->of, count) == count;
+}
+
+/* The same with the count as a constant. */
+static inline bool
+bkpy_attrs_look_at_reader(const bkpy_state *state, PyObject *reader,
+                          bkpy_attrs *ret_attrs)
+{
+    return bkpy_attrs_look(reader, state->reader_names, BKPY_READER_ATTRS,
+                           state->reader_layouts, ret_attrs);
+}
+
+static inline bool
+bkpy_attrs_look_at_writer(const bkpy_state *state, PyObject *writer,
+                          bkpy_attrs *ret_attrs)
+{
+    return bkpy_attrs_look(writer, state->writer_names, BKPY_WRITER_ATTRS,
+                           state->writer_layouts, ret_attrs);
+}
+
+/* --- objects of our classes --- */
+
+/* True when it has exactly the attributes that asyncio gave it (of whatever
+ * value), and its methods are asyncio's own in class and instance. No exception
+ * either way. */
+static inline bool
+bkpy_reader_look(bkpy_state *state, PyObject *reader, bkpy_attrs *ret_attrs)
+{
+    return Py_TYPE(reader) == state->ReaderType &&
+           bkpy_reader_is_usual(state) &&
+           bkpy_attrs_look_at_reader(state, reader, ret_attrs);
+}
+
+static inline bool
+bkpy_writer_look(bkpy_state *state, PyObject *writer, bkpy_attrs *ret_attrs)
+{
+    return Py_TYPE(writer) == state->WriterType &&
+           bkpy_writer_is_usual(state) &&
+           bkpy_attrs_look_at_writer(state, writer, ret_attrs);
+}
+
+/* reader._waiter = waiter, if it can be done without code of the user's. */
+static inline bool
+bkpy_reader_put_waiter(bkpy_state *state, PyObject *reader, PyObject *waiter)
+{
+    PyObject *const *values = NULL;
+    PyObject *before;
+
+    if (Py_TYPE(reader) == state->ReaderType && bkpy_reader_is_usual(state)) {
+        PyObject *dict = bkpy_attrs_dict(reader, state->reader_layouts);
+
+        values = dict == NULL ? NULL
+                              : bkpy_attrs_either(dict, state->reader_layouts);
+    }
+    if (values == NULL || values[BKPY_READER_WAITER] == NULL) {
+        return false;
+    }
+    before = values[BKPY_READER_WAITER];
+    ((PyObject **)(uintptr_t)values)[BKPY_READER_WAITER] = Py_NewRef(waiter);
+    Py_DECREF(before);
+    return true;
+}
+
+/* The whole of it: 0 or -1 with an exception. */
+int bkpy_reader_assign_waiter(bkpy_state *state, PyObject *reader,
+                              PyObject *waiter);
+
+static inline int
+bkpy_reader_set_waiter(bkpy_state *state, PyObject *reader, PyObject *waiter)
+{
+    return bkpy_reader_put_waiter(state, reader, waiter)
+               ? 0
+               : bkpy_reader_assign_waiter(state, reader, waiter);
+}
+
+#endif
