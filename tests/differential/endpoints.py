@@ -9,7 +9,7 @@ import os
 import socket
 import tempfile
 
-from things import Connection, Data, Peer, Recorder, Things
+from things import Connection, Data, Peer, Recorder, Stream, Things
 
 
 @functools.cache
@@ -39,9 +39,10 @@ class Accepted(Connection):
 class Server:
     """A server of the loop, whose clients are Peers."""
 
-    def __init__(self, world, lane, over):
+    def __init__(self, world, lane, over, is_started=True):
         self._world = world
         self._over = over
+        self._is_started = is_started
         self.lane = lane
         self.server = None
         self.accepted = []
@@ -57,23 +58,32 @@ class Server:
         """The client that was connected last."""
         return self.clients[-1] if self.clients else self._world.nothing
 
+    def new_lane(self):
+        return f"{self.lane}{len(self.accepted)}"
+
+    def _make_accepted(self):
+        return Accepted(self._world, self.new_lane(), self._over)
+
     def _make_protocol(self):
-        lane = f"{self.lane}{len(self.accepted)}"
-        self.accepted.append(Accepted(self._world, lane, self._over))
+        self.accepted.append(self._make_accepted())
         return self.accepted[-1].protocol
 
-    async def create(self):
+    async def _serve(self, **where):
         loop = self._world.loop
+        make = (
+            loop.create_unix_server if "path" in where else loop.create_server
+        )
+        return await make(
+            self._make_protocol, start_serving=self._is_started, **where
+        )
+
+    async def create(self):
         if self._over == "tcp":
-            self.server = await loop.create_server(
-                self._make_protocol, "127.0.0.1", 0
-            )
+            self.server = await self._serve(host="127.0.0.1", port=0)
             self._address = self.server.sockets[0].getsockname()
         else:
             self._address = new_path()
-            self.server = await loop.create_unix_server(
-                self._make_protocol, self._address
-            )
+            self.server = await self._serve(path=self._address)
         self._world.note(self.lane, "serves")
 
     def connect(self):
@@ -86,26 +96,49 @@ class Server:
             sock.close()
             return
         sock.setblocking(False)
-        lane = f"{self.lane}.peer{len(self.clients)}"
-        peer = Peer(self._world, lane, sock, self.flush, self._over)
+        peer = self._make_peer(f"{self.lane}.peer{len(self.clients)}", sock)
         self.clients.append(peer)
         self._world.keep_peer(peer)
+
+    def _make_peer(self, lane, sock):
+        return Peer(self._world, lane, sock, self.flush, self._over)
 
     async def start_serving(self):
         # On a closed one, see docs/differences.md.
         if self.server.sockets:
             await self.server.start_serving()
 
+    async def serve(self):
+        """Serve for ever, until somebody cancels this or closes the server."""
+        if self.server.sockets:
+            await self.server.serve_forever()
+
+    def drop_clients(self, is_hard):
+        """What CPython's servers can do since 3.13."""
+        server = self.server
+        if hasattr(asyncio.Server, "close_clients"):
+            (server.abort_clients if is_hard else server.close_clients)()
+
+    def show_sockets(self):
+        names = [
+            f"{sock.family.name} {sock.type.name} {sock.fileno() != -1}"
+            for sock in self.server.sockets
+        ]
+        self._world.note(self.lane, f"listens on {names}")
+
     def flush(self):
         for each in self.accepted:
             each.flush()
 
-    def is_failing(self):
-        """Whether a connection has come while the server was closing.
+    def has_forgotten(self):
+        """Whether a connection may have come while the server was closing.
 
-        CPython leaves its transport to the collector.
+        CPython leaves its transport to the collector then.
         """
-        return any(each.transport is None for each in self.accepted)
+        return not self.server.sockets and not self._are_all_made()
+
+    def _are_all_made(self):
+        return all(each.transport is not None for each in self.accepted)
 
     def state(self):
         states = [each.state() for each in self.accepted]
@@ -117,6 +150,58 @@ class Server:
             self.server.close()
         for each in self.accepted:
             each.abort()
+
+
+class AcceptedStream(Stream):
+    """What a server of streams has accepted."""
+
+    def __init__(self, world, lane, reader, writer):
+        super().__init__(world, lane, None, 64)
+        self.reader, self.writer = reader, writer
+
+
+class StreamServer(Server):
+    """A server whose connections are readers and writers.
+
+    What is done with them: "talk" answers lines, "leave" closes at once,
+    "fail" raises, "plain" is no coroutine and leaves them to the program.
+    """
+
+    def __init__(self, world, lane, over, does):
+        super().__init__(world, lane, over)
+        self._does = does
+
+    async def _serve(self, **where):
+        does = self._on_connected if self._does == "plain" else self._handle
+        if "path" in where:
+            return await asyncio.start_unix_server(does, limit=64, **where)
+        return await asyncio.start_server(does, limit=64, **where)
+
+    def _on_connected(self, reader, writer):
+        accepted = AcceptedStream(self._world, self.new_lane(), reader, writer)
+        self.accepted.append(accepted)
+        self._world.note(accepted.lane, "client connected")
+        self._world.hook(accepted.lane, "client_connected")
+
+    async def _handle(self, reader, writer):
+        self._on_connected(reader, writer)
+        lane = self.last.lane
+        try:
+            if self._does == "fail":
+                raise self._world.Error("handler")
+            while self._does == "talk" and (line := await reader.readline()):
+                self._world.note(lane, "has read", line)
+                writer.write(line.upper())
+                await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+        except BaseException as exc:
+            self._world.note(lane, f"ended by {type(exc).__name__}")
+            raise
+        self._world.note(lane, "ended")
+
+    def _are_all_made(self):
+        return len(self.accepted) == len(self.clients)
 
 
 class DatagramRecorder(asyncio.DatagramProtocol):
@@ -308,12 +393,18 @@ class MoreThings(Things):
         super().__init__()
         self._servers = []
 
-    def server(self, lane, over="unix"):
-        self._servers.append(Server(self, lane, over))
-        return self._add(self._servers[-1])
+    def server(self, lane, over="unix", is_started=True):
+        return self._add_server(Server(self, lane, over, is_started))
 
-    def are_failing(self):
-        return any(each.is_failing() for each in self._servers)
+    def stream_server(self, lane, over="unix", does="talk"):
+        return self._add_server(StreamServer(self, lane, over, does))
+
+    def _add_server(self, server):
+        self._servers.append(server)
+        return self._add(server)
+
+    def have_forgotten(self):
+        return any(each.has_forgotten() for each in self._servers)
 
     def datagrams(self, lane, over="unix"):
         sock, far = datagram_pair(over)

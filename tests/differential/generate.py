@@ -9,6 +9,7 @@ import textwrap
 import flaws
 import grammar
 import hypothesis.strategies as st
+from processes import COMMANDS
 
 PLACE = re.compile(r"\{(\w+)\}")
 REFERENCE = re.compile(r"\b([crot])(\d)\b(?=[,()])")
@@ -38,14 +39,27 @@ KINDS = (
     "datagrams",
     "pipe",
     "mixed",
+    "server",
+    "stream_server",
+    "tls",
+    "tls_pair",
+    "tls_stream",
+    "tls_server",
+    "child",
+    "process",
 )
-# Played only when asked for: what is open there is not yet left out.
-MORE_KINDS = ("server", "tls", "tls_pair", "tls_stream")
 TLS_HOW = (
     "connection",
     "accepted",
     "upgraded connection",
     "upgraded accepted",
+)
+PIPES = (
+    ("stdin", "stdout"),
+    ("stdin", "stdout", "stderr"),
+    ("stdout",),
+    ("stdin",),
+    (),
 )
 TLS_KINDS = ("new", "new", "new", "old", "untrusted", "stranger")
 HEADS = {
@@ -232,6 +246,7 @@ def transport(writer, name, over="unix"):
         f'{name} = w.transport("{name}", "{over}", "{how}", {buffer})',
         (name,),
         grammar.TRANSPORTS + grammar.PEERS,
+        grammar.SENDFILE,
         methods=methods,
     )
 
@@ -284,6 +299,7 @@ def tls(writer, name):
         f"{', by_hand=True' * is_by_hand})",
         (name,),
         plain,
+        grammar.SENDFILE,
         methods=methods,
     )
 
@@ -314,17 +330,53 @@ def tls_stream(writer, name):
     )
 
 
-def server(writer, name, over="unix"):
-    lanes = tuple(lane.replace("{x}", name) for lane in grammar.SERVER_LANES)
+def lanes_of(name):
+    return tuple(lane.replace("{x}", name) for lane in grammar.SERVER_LANES)
+
+
+def server(writer, name):
+    over = writer.one_of(("unix", "tcp"))
+    is_started = writer.one_of((True, True, True, False))
     thing = Thing(
-        f'{name} = w.server("{name}", "{over}")',
+        f'{name} = w.server("{name}", "{over}", {is_started})',
         (name,),
         grammar.SERVERS + grammar.PEERS,
         grammar.SERVER_CALLS,
     )
     thing.hooks = tuple(
-        f"{lane}.{method}" for lane in lanes for method in grammar.METHODS
+        f"{lane}.{method}"
+        for lane in lanes_of(name)
+        for method in grammar.METHODS
     )
+    return thing
+
+
+def tls_server(writer, name):
+    over = writer.one_of(("unix", "tcp"))
+    thing = Thing(
+        f'{name} = w.tls_server("{name}", "{over}")',
+        (name,),
+        grammar.SERVERS + grammar.TLS_PEERS,
+        grammar.SERVER_CALLS,
+    )
+    thing.hooks = tuple(
+        f"{lane}.{method}"
+        for lane in lanes_of(name)
+        for method in grammar.METHODS
+    )
+    return thing
+
+
+def stream_server(writer, name):
+    over = writer.one_of(("unix", "tcp"))
+    does = writer.one_of(("talk", "talk", "plain", "leave", "fail"))
+    thing = Thing(
+        f'{name} = w.stream_server("{name}", "{over}", "{does}")',
+        (name,),
+        grammar.STREAM_SERVERS + grammar.PEERS,
+        grammar.STREAM_SERVER_CALLS,
+    )
+    thing.hooks = tuple(f"{lane}.client_connected" for lane in lanes_of(name))
     return thing
 
 
@@ -353,36 +405,65 @@ def pipe(writer, name):
     )
 
 
+def made_child(writer, name, maker):
+    command = writer.one_of(tuple(COMMANDS))
+    is_shell = writer.one_of((False, True))
+    pipes = writer.one_of(PIPES)
+    return f'{name} = w.{maker}("{name}", "{command}", {is_shell}, {pipes})'
+
+
+def child(writer, name):
+    return Thing(
+        made_child(writer, name, "child"),
+        (name,),
+        grammar.CHILDREN,
+        methods=grammar.CHILD_METHODS,
+    )
+
+
+def process(writer, name):
+    return Thing(
+        made_child(writer, name, "process"),
+        (name,),
+        grammar.PROCESSES,
+        grammar.PROCESS_CALLS,
+    )
+
+
+MAKERS = {
+    "transport": lambda writer: transport(
+        writer, "a", writer.one_of(("unix", "tcp"))
+    ),
+    "pair": lambda writer: pair(writer, ("a", "b")),
+    "watched": lambda writer: watched(writer, "s"),
+    "stream": lambda writer: stream(writer, "s"),
+    "server": lambda writer: server(writer, "v"),
+    "stream_server": lambda writer: stream_server(writer, "v"),
+    "datagrams": lambda writer: datagrams(
+        writer, "d", writer.one_of(("unix", "udp"))
+    ),
+    "pipe": lambda writer: pipe(writer, "p"),
+    "tls": lambda writer: tls(writer, "a"),
+    "tls_pair": lambda writer: tls_pair(writer, ("a", "b")),
+    "tls_stream": lambda writer: tls_stream(writer, "s"),
+    "tls_server": lambda writer: tls_server(writer, "v"),
+    "child": lambda writer: child(writer, "p"),
+    "process": lambda writer: process(writer, "p"),
+}
+
+
+def mixed(writer):
+    makers = {"a": transport, "s": watched, "z": stream}
+    first = writer.one_of(tuple(makers))
+    second = writer.one_of(tuple(makers))
+    return [
+        makers[first](writer, first),
+        makers[second](writer, second * 2),
+    ]
+
+
 def things_of(writer, kind):
-    if kind == "transport":
-        return [transport(writer, "a", writer.one_of(("unix", "tcp")))]
-    if kind == "pair":
-        return [pair(writer, ("a", "b"))]
-    if kind == "watched":
-        return [watched(writer, "s")]
-    if kind == "stream":
-        return [stream(writer, "s")]
-    if kind == "server":
-        return [server(writer, "v", writer.one_of(("unix", "tcp")))]
-    if kind == "datagrams":
-        return [datagrams(writer, "d", writer.one_of(("unix", "udp")))]
-    if kind == "pipe":
-        return [pipe(writer, "p")]
-    if kind == "tls":
-        return [tls(writer, "a")]
-    if kind == "tls_pair":
-        return [tls_pair(writer, ("a", "b"))]
-    if kind == "tls_stream":
-        return [tls_stream(writer, "s")]
-    if kind == "mixed":
-        makers = {"a": transport, "s": watched, "z": stream}
-        first = writer.one_of(tuple(makers))
-        second = writer.one_of(tuple(makers))
-        return [
-            makers[first](writer, first),
-            makers[second](writer, second * 2),
-        ]
-    return []
+    return mixed(writer) if kind == "mixed" else [MAKERS[kind](writer)]
 
 
 def scheduling(writer):

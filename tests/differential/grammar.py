@@ -91,13 +91,13 @@ TRANSPORTS = (
     "{x}.abort()",
     "{x}.writelines({n}, {n})",
     "{x}.write_eof()",
-    "{x}.transport.pause_reading()",
-    "{x}.transport.resume_reading()",
+    "{x}.pause()",
+    "{x}.resume()",
     "{x}.transport.set_write_buffer_limits({k}, {k})",
     "{x}.transport.set_write_buffer_limits({n})",
     "w.tried({x}.transport.get_write_buffer_limits)",
     "w.tried({x}.is_pending)",
-    "w.tried({x}.transport.is_reading)",
+    "w.tried({x}.is_reading)",
     "w.tried({x}.transport.is_closing)",
     "w.tried({x}.transport.can_write_eof)",
     "{x}.transport.set_protocol({x}.new_protocol())",
@@ -111,6 +111,15 @@ TRANSPORTS = (
     "{x}.write(2000000)\n{x}.close()",
 )
 
+# Files, on connections of either kind.
+SENDFILE = (
+    "await {x}.sendfile({k}, {n})",
+    "{x}.write({n})\nawait {x}.sendfile({k}, {n})",
+    "await {x}.sendfile({k}, {n}, fallback={flag})",
+    "w.t{t} = loop.create_task(t{k2}())",
+    "w.t{t}.cancel()",
+)
+
 # Connections over TLS, {x}.
 TLS = (
     "{x}.write({n})",
@@ -119,13 +128,13 @@ TLS = (
     "{x}.writelines({n}, {n})",
     "{x}.write_eof()",
     "{x}.info()",
-    "{x}.transport.pause_reading()",
-    "{x}.transport.resume_reading()",
+    "{x}.pause()",
+    "{x}.resume()",
     "{x}.limit({k}, {k})",
     "{x}.limit({n})",
     "w.tried({x}.transport.get_write_buffer_limits)",
     "w.tried({x}.is_pending)",
-    "w.tried({x}.transport.is_reading)",
+    "w.tried({x}.is_reading)",
     "w.tried({x}.transport.is_closing)",
     "w.tried({x}.transport.can_write_eof)",
     "{x}.swap()",
@@ -260,11 +269,15 @@ SERVERS = (
     "{x}.server.close()",
     "w.tried({x}.server.is_serving)",
     "w.log(len({x}.server.sockets))",
+    "{x}.show_sockets()",
+    "{x}.connect()\n{x}.connect()\n{x}.connect()",
+    "{x}.connect()\n{x}.peer.close()",
+    "{x}.drop_clients(is_hard={flag})",
     "{x}.last.write({n})",
     "{x}.last.close()",
     "{x}.last.abort()",
-    "{x}.last.transport.pause_reading()",
-    "{x}.last.transport.resume_reading()",
+    "{x}.last.pause()",
+    "{x}.last.resume()",
     "loop.call_soon({x}.server.close)",
     "loop.call_soon({x}.connect)",
 )
@@ -272,7 +285,23 @@ SERVER_CALLS = (
     "await {x}.server.wait_closed()",
     "await {x}.start_serving()",
     "async with {x}.server:\n    {async}",
-    "say(await asyncio.wait_for({x}.server.serve_forever(), w.tick(1)))",
+    "say(await asyncio.wait_for({x}.serve(), w.tick(1)))",
+    "w.t{t} = loop.create_task({x}.serve())",
+    "w.t{t}.cancel()",
+)
+STREAM_SERVERS = (
+    *(each for each in SERVERS if ".last." not in each),
+    "{x}.connect()\n{x}.peer.send(b'a line\\nand')",
+    "{x}.peer.send(b' more\\n')",
+    "{x}.last.write({n})",
+    "{x}.last.writer.close()",
+    "{x}.last.writer.transport.abort()",
+)
+STREAM_SERVER_CALLS = (
+    *SERVER_CALLS,
+    "say(await {x}.last.reader.read({n}))",
+    "say(await {x}.last.reader.readline())",
+    "await {x}.last.writer.drain()",
 )
 SERVER_LANES = ("{x}0", "{x}1")
 
@@ -324,6 +353,54 @@ WRITE_PIPES = (
 )
 READ_METHODS = ("data_received", "connection_lost", "eof_received")
 WRITE_METHODS = ("connection_lost", "pause_writing", "resume_writing")
+
+# Subprocesses, {x}.
+CHILDREN = (
+    "{x}.write({n})",
+    "{x}.write_line()",
+    "{x}.close_pipe(0)",
+    "{x}.close_pipe(1)",
+    "{x}.kill()",
+    "{x}.terminate()",
+    "{x}.signal('SIGUSR1')",
+    "{x}.signal('SIGSTOP')",
+    "{x}.signal('SIGCONT')",
+    "{x}.close()",
+    "{x}.pause(1, {flag})",
+    "w.tried({x}.transport.get_returncode)",
+    "w.tried({x}.transport.is_closing)",
+    "loop.call_soon({x}.kill)",
+    "loop.call_soon({x}.write_line)",
+    "loop.call_soon({x}.close_pipe, 0)",
+)
+CHILD_METHODS = (
+    "connection_made",
+    "pipe_data_received",
+    "pipe_connection_lost",
+    "process_exited",
+    "connection_lost",
+)
+
+# Of asyncio.create_subprocess_exec(), {x}.
+PROCESSES = (
+    *CHILDREN[:10],
+    "w.log({x}.process.returncode)",
+    "{x}.stream('stdin').write(b'a line\\n')\n{x}.flush()",
+    "{x}.stream('stdin').write_eof()\n{x}.flush()",
+)
+PROCESS_CALLS = (
+    "say(await {x}.process.wait())",
+    "say(await {x}.communicate({n}))",
+    "say(await asyncio.wait_for({x}.communicate({n}), w.tick({d})))",
+    "say(await asyncio.wait_for({x}.process.wait(), w.tick({d})))",
+    "say(await {x}.stream('stdout').read({n}))",
+    "say(await {x}.stream('stdout').readline())",
+    "say(await {x}.stream('stderr').read())",
+    "await {x}.stream('stdin').drain()",
+    "await {x}.stream('stdin').wait_closed()",
+    "w.t{t} = loop.create_task(t{k2}())",
+    "w.t{t}.cancel()",
+)
 
 METHODS = (
     "data_received",

@@ -19,6 +19,8 @@ TRANSPORT = selector_events._SelectorSocketTransport
 SELECTOR_TRANSPORT = selector_events._SelectorTransport
 
 MUTANTS = {}
+# Loops that do what they may, if not as CPython does: not to be noticed.
+HARMLESS = {}
 
 
 def mutant(target, name):
@@ -195,6 +197,19 @@ def silent_when_forgotten(original, count, self, _warn=None):
     if self._sock is not None:
         self._sock.close()
 
+
+def harmless(target, name, value):
+    """Something of CPython's loop that may be otherwise."""
+
+    @contextlib.contextmanager
+    def applied():
+        with mock.patch.object(target, name, value):
+            yield asyncio.SelectorEventLoop
+
+    return applied
+
+
+HARMLESS["other_chunks"] = harmless(TRANSPORT, "max_size", 128 * 1024)
 
 # --- streams ---
 

@@ -15,9 +15,9 @@ ADDRESS = re.compile(r"(?:0|\.)x[0-9a-fA-F]+")
 # A handle that was cancelled in its own callback has forgotten what it was.
 FORGOTTEN = re.compile(r"in callback (?:None|transport\.\w+)\(\)")
 # Tracebacks and handles name the place where the same program was compiled.
-PLACE = re.compile(r"(?:/[^\s:'\"]*|<program>):\d+")
+PLACE = re.compile(r"(?:/[^\s:'\"]*|<program>|\b_ssl\.c):\d+")
 NUMBER = re.compile(
-    r"\bfd=\d+|\bfile descriptor \d+|\bname=\d+"
+    r"\bfd=\d+|\bpid[= ]\d+|\bfile descriptor \d+|\bname=\d+"
     r"|[lr]addr=(?:\([^)]*\)|[^\s>]+)"
 )
 LOOP = re.compile(r"\b\w*EventLoop\.")
@@ -32,6 +32,9 @@ TYPES = {
     "StreamTransport": "_SelectorSocketTransport",
     "DatagramTransport": "_SelectorDatagramTransport",
 }
+OF_TLS = re.compile(
+    r"asyncio\.sslproto\._SSLProtocolTransport|becket\._core\.SSLTransport"
+)
 TYPE = re.compile(rf"\b({'|'.join(TYPES)})\b")
 SHORT = 16
 
@@ -56,6 +59,7 @@ def clean(text):
     text = SHORTENED.sub("<...>", text)
     text = NUMBER.sub("fd", PLACE.sub("place", text))
     text = WAITING.sub(r"\1>", text)
+    text = OF_TLS.sub("TLS", text)
     text = LOOP.sub("loop.", TRANSPORT.sub("transport.", text))
     text = FORGOTTEN.sub("in callback of a transport", text)
     return TYPE.sub(lambda match: TYPES[match[0]], text)

@@ -4,9 +4,10 @@
     python tests/differential/run.py --programs 10000
 
 Every program is played on CPython's loop and on becket's over each poller,
-and what they did is compared, event by event. The seed is printed first, and
-repeats the run: --seed. A program on which they differ is made small and
-printed; put into a file, it is played again with --replay FILE.
+and, where it speaks TLS, with becket's other engine. What they did is
+compared, event by event. The seed is printed first, and repeats the run:
+--seed. A program on which they differ is made small and printed; put into a
+file, it is played again with --replay FILE.
 """
 
 import argparse
@@ -31,6 +32,7 @@ import report
 from support.loops import BACKENDS, ORACLE
 
 FAILURES = 5
+LOOPS = (*BACKENDS, compare.FALLBACK)
 STARTED = time.monotonic()
 
 
@@ -41,13 +43,13 @@ def parse(argv):
     parser.add_argument(
         "--poller",
         action="append",
-        choices=(*BACKENDS, *mutants.MUTANTS),
+        choices=(*LOOPS, *mutants.MUTANTS, *mutants.HARMLESS),
         help="only this one, or a broken loop (may be given more than once)",
     )
     parser.add_argument(
         "--kind",
         action="append",
-        choices=generate.KINDS + generate.MORE_KINDS,
+        choices=generate.KINDS,
         help="only programs of this kind (may be given more than once)",
     )
     parser.add_argument(
@@ -75,7 +77,7 @@ class Worker:
 
     def __init__(self, options):
         self.options = options
-        self.names = options.poller or list(BACKENDS)
+        self.names = options.poller or list(LOOPS)
         self.current = pathlib.Path(options.worker)
         self.failures = []
 
@@ -220,7 +222,7 @@ def main():
         Worker(options).run()
         return 0
     if options.replay:
-        return int(replay(options.replay, options.poller or BACKENDS))
+        return int(replay(options.replay, options.poller or LOOPS))
     print("seed", options.seed, flush=True)
     if options.mutants:
         return try_mutants(options)

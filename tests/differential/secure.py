@@ -10,13 +10,14 @@ import contextlib
 import functools
 import ssl
 
-from endpoints import MoreThings
+from endpoints import MoreThings, Server
 from record import show
 from things import (
     BufferedRecorder,
     Connection,
     Data,
     Peer,
+    Recorder,
     Stream,
     stream_pair,
 )
@@ -195,8 +196,20 @@ class TlsPeer(Peer):
             self.sock.send(b"GET / HTTP/1.0\r\n\r\n")
 
 
+class TlsRecorder(Recorder):
+    def connection_made(self, transport):
+        try:
+            return Recorder.connection_made(self, transport)
+        except BaseException:
+            # CPython closes it twice then: docs/differences.md.
+            self._owner.transport = self._world.nothing
+            raise
+
+
 class ViewRecorder(BufferedRecorder):
     """Its buffer is a view: see docs/differences.md."""
+
+    connection_made = TlsRecorder.connection_made
 
     def get_buffer(self, sizehint):
         return memoryview(super().get_buffer(sizehint))
@@ -216,7 +229,7 @@ class TlsConnection(Connection):
     def _make_protocol(self, lane, buffer):
         if buffer:
             return ViewRecorder(self._world, lane, self, buffer)
-        return super()._make_protocol(lane, buffer)
+        return TlsRecorder(self._world, lane, self)
 
     async def create(self):
         if self.by_hand:
@@ -288,9 +301,17 @@ class TlsConnection(Connection):
 
     def close(self):
         # Closed twice, CPython's fails: docs/differences.md.
-        if self.is_made() and not self.transport.is_closing():
+        if self.is_secure() and not self.transport.is_closing():
             with ending():
                 super().close()
+
+    def can_send_file(self):
+        return self.is_secure() and super().can_send_file()
+
+    def write(self, size):
+        # The far end knows nothing but TLS.
+        if self.is_secure():
+            super().write(size)
 
     def limit(self, *marks):
         # Once lost, CPython's has no protocol to pause.
@@ -307,13 +328,13 @@ class TlsConnection(Connection):
         return hasattr(self.transport, "get_read_buffer_size")
 
     def writelines(self, *sizes):
-        if self.is_secure():
+        if self.is_secure() and not self.is_sending():
             self.transport.writelines([self.data(size) for size in sizes])
-        else:
-            super().writelines(*sizes)
 
     def is_pending(self):
-        if not self.is_made():
+        # CPython's counts what was lost.
+        is_gone = self._sock is not None and self._sock.fileno() == -1
+        if not self.is_made() or self.is_lost or is_gone:
             return False
         return self.transport.get_write_buffer_size() > 0
 
@@ -337,8 +358,8 @@ class TlsConnection(Connection):
         return f"{closing}, {fd}{pending}"
 
     def abort(self):
-        if self.is_made() and not self._world.resuming:
-            self.transport.abort()
+        if self.is_made():
+            super().abort()
 
 
 class TlsStream(Stream):
@@ -421,6 +442,42 @@ class PlainStream(TlsStream):
         return super().state()
 
 
+class AcceptedOverTls(TlsConnection):
+    """A connection that a TLS server has accepted."""
+
+    def __init__(self, world, lane):
+        super().__init__(world, lane, None, "accepted", 0, "new")
+        self.peer = None
+
+    def state(self):
+        if not self.is_made():
+            return "never made"
+        return "closing" if self.transport.is_closing() else "open"
+
+
+class TlsServer(Server):
+    """A server of the loop, whose clients are TlsPeers."""
+
+    async def _serve(self, **where):
+        return await super()._serve(
+            ssl=context_of(True, "new"),
+            ssl_handshake_timeout=TIMEOUT,
+            ssl_shutdown_timeout=TIMEOUT,
+            **where,
+        )
+
+    def _make_accepted(self):
+        return AcceptedOverTls(self._world, self.new_lane())
+
+    def _make_peer(self, lane, sock):
+        peer = TlsPeer(self._world, lane, sock, self.flush, False, "new")
+        peer.answer()
+        return peer
+
+    def _are_all_made(self):
+        return all(each.is_made() for each in self.accepted)
+
+
 class SecureThings(MoreThings):
     """Makes these, next to those of MoreThings."""
 
@@ -453,6 +510,9 @@ class SecureThings(MoreThings):
         thing = kind(self, lane, sock, limit)
         thing.peer = self._add_tls_peer(thing, far, True, "new")
         return self._add(thing)
+
+    def tls_server(self, lane, over="unix"):
+        return self._add_server(TlsServer(self, lane, over))
 
     def _add_tls_peer(self, thing, sock, is_server, kind):
         peer = TlsPeer(

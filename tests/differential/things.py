@@ -15,12 +15,15 @@ import random
 import signal
 import socket
 import struct
+import tempfile
 
 import flaws
 
 # Every byte that is sent tells where it belongs.
 PATTERN = random.Random(0).randbytes(65521)
 LARGE = 1 << 20
+# More turns than it takes to send a small file.
+SENDING = 12
 
 
 class Data:
@@ -51,6 +54,14 @@ def stream_pair(over):
     for sock in both:
         sock.setblocking(False)
     return both
+
+
+def new_file():
+    """A file whose bytes are those of PATTERN."""
+    file = tempfile.TemporaryFile(buffering=0)
+    file.write(PATTERN * 4)
+    file.seek(0)
+    return file
 
 
 def is_safe_to_writelines(transport, sizes):
@@ -191,6 +202,8 @@ class Connection:
         self.lane = lane
         self.transport = None
         self.is_lost = False
+        self._sending = None
+        self._sent_in = None
         self.protocol = self._make_protocol(lane, buffer)
         self.data = Data()
 
@@ -226,27 +239,93 @@ class Connection:
         return self.is_lost and flaws.ABORT_FAILS_LATE
 
     def write(self, size):
-        if not self.is_over():
+        if not self.is_over() and not self.is_sending():
             self.transport.write(self.data(size))
 
+    def is_sending(self):
+        """Whether a file is sent, or was in this step.
+
+        How many turns that takes is open, and nothing may be written, nor the
+        connection closed, meanwhile.
+        """
+        if self._sending is not None:
+            return True
+        return self._sent_in == self._world.step_number
+
+    def can_send_file(self):
+        """Whether CPython's sendfile() comes to its end.
+
+        See docs/differences.md.
+        """
+        if self.transport is None or self.is_sending():
+            return False
+        is_alone = self.peer is None or self.peer.sock.fileno() == -1
+        return not (
+            is_alone
+            or self.is_over()
+            or self.transport.is_closing()
+            or self.is_pending()
+        )
+
+    async def sendfile(self, offset, count, fallback=True):
+        if not self.can_send_file():
+            return
+        self._sending = asyncio.current_task()
+        # The file ends where the kernel takes more, or at once.
+        self._world.each_turn(self._is_drained)
+        end = self._world.turn + SENDING
+        try:
+            with new_file() as file:
+                sent = await self._world.loop.sendfile(
+                    self.transport, file, offset, count, fallback=fallback
+                )
+                what = f"sent {sent}, at {file.tell()}"
+            while self._world.turn < end:
+                await asyncio.sleep(0)
+            self._world.note(self.lane, what)
+        finally:
+            self._sending = None
+            self._sent_in = self._world.step_number
+        self.peer.recv()
+
+    def _is_drained(self):
+        self.peer.recv()
+        return self._sending is not None
+
     def write_eof(self):
+        if self.is_sending():
+            return
         with contextlib.suppress(OSError):
             # Of a peer that has reset the connection: docs/differences.md.
             self.transport.write_eof()
 
     def close(self):
         # Twice connection_lost() in CPython: docs/differences.md.
-        if not self._world.resuming:
+        if not self._world.resuming and not self.is_sending():
             self.transport.close()
 
     def writelines(self, *sizes):
-        if self.is_over():
+        if self.is_over() or self.is_sending():
             return
         parts = [self.data(size) for size in sizes]
         if is_safe_to_writelines(self.transport, sizes):
             self.transport.writelines(parts)
         else:
             self.transport.write(b"".join(parts))
+
+    def is_reading(self):
+        if self.is_sending():
+            return None
+        return self.transport.is_reading()
+
+    def pause(self):
+        # The end of sendfile() resumes it.
+        if not self.is_sending():
+            self.transport.pause_reading()
+
+    def resume(self):
+        if not self.is_sending():
+            self.transport.resume_reading()
 
     def is_pending(self):
         if self.transport is None:
@@ -270,6 +349,8 @@ class Connection:
 
     def abort(self):
         if self.transport is None:
+            return
+        if self.is_sending():
             return
         if not self.is_over() and not self._world.resuming:
             self.transport.abort()
@@ -384,6 +465,15 @@ class Jobs(concurrent.futures.ThreadPoolExecutor):
             future.set_exception(exc)
 
 
+class PromptJobs(Jobs):
+    """The default executor: a job has run when it is handed over."""
+
+    def submit(self, function, /, *args, **kwargs):
+        future = super().submit(function, *args, **kwargs)
+        self.run()
+        return future
+
+
 class Things:
     """What a program can make; all of it is made before the first step."""
 
@@ -456,6 +546,11 @@ class Things:
 
     def states(self):
         return [(thing.lane, thing.state()) for thing in self._things]
+
+    def stop_sending(self):
+        for thing in self._things:
+            if getattr(thing, "_sending", None) is not None:
+                thing._sending.cancel()
 
     def abort_all(self):
         for thing in self._things:
