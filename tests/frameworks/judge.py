@@ -18,6 +18,7 @@ LOOPS = ("asyncio", "becket")
 ALONE = 3  # times that a differing test runs alone on each loop
 DIFFERING_MAX = 40  # more are no accident: they are not tried again
 ABSENT = "absent"  # the outcome of a test that was not collected
+UNCOLLECTED = " (collection)"  # how on_loop.py marks files without tests
 
 Outcomes = dict[str, list[str]]  # of one test, on each loop
 
@@ -116,6 +117,13 @@ def count_outcomes(run: dict) -> dict[str, int]:
     return counts
 
 
+def require_collected(loop: str, run: dict) -> None:
+    """pytest runs no test when a file cannot be imported."""
+    failed = [test for test in run["outcomes"] if test.endswith(UNCOLLECTED)]
+    if failed:
+        raise SuiteError(f"on {loop} it cannot import {failed[0]}")
+
+
 def judge(suite: Suite) -> Result:
     result = Result(suite.name, suite.version, day=str(date.today()))
     try:
@@ -134,6 +142,7 @@ def judge(suite: Suite) -> Result:
                 runs[loop] = place.run(loop)
                 result.counts[loop] = count_outcomes(runs[loop])
                 result.python = runs[loop]["python"]
+                require_collected(loop, runs[loop])
             if not runs["becket"]["loops"].get("becket"):
                 raise SuiteError("no loop of becket's was made")
             settle(place, result, runs)
