@@ -39,9 +39,9 @@ _KINDS = ("passed", "failed", "skipped")
 
 
 def write_table(path: Path, rows: list[tuple[Suite, Result]]) -> None:
-    text = HEAD.format(times=ALONE)
-    text += f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
     results = [result for _, result in rows]
+    text = HEAD.format(times=ALONE) + _totals(results)
+    text += f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
     for result in results:
         text += _row(result)
     text += _notes("Different", ((r, r.differences) for r in results))
@@ -50,6 +50,16 @@ def write_table(path: Path, rows: list[tuple[Suite, Result]]) -> None:
     text += _failing([suite for suite, _ in rows])
     text += _left_out([suite for suite, _ in rows])
     path.write_text(text)
+
+
+def _totals(results: list[Result]) -> str:
+    done = [result for result in results if not result.why_not]
+    tests = sum(r.counts["becket"]["passed"] for r in done)
+    different = sum(len(result.differences) for result in done)
+    return (
+        f"{len(done)} of {len(results)} suites have been run: {tests} tests"
+        f" pass on becket, {different} are different.\n\n"
+    )
 
 
 def _row(result: Result) -> str:
