@@ -191,6 +191,13 @@ bkpy_has_managed_extras(PyObject *object)
            (words[-3] != NULL || words[-4] != NULL);
 }
 
+/* Whether this weak reference is to an object that is alive. */
+static inline bool
+bkpy_weakref_is_to(PyObject *ref, const PyObject *object)
+{
+    return ((PyWeakReference *)ref)->wr_object == object;
+}
+
 /* Changes whenever the dict does; 0 when that is unknown. */
 static inline uint64_t
 bkpy_dict_version(PyObject *dict)

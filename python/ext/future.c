@@ -114,12 +114,11 @@ bkpy_future_send(const bkpy_state *state, PyObject *future, PyObject *value,
 static bool
 is_zero(const bkpy_future_layout *layout, PyObject *future)
 {
-    uintptr_t any = 0;
+    static const char zeroes[BKPY_FUTURE_SIZE_MAX];
 
-    for (size_t i = sizeof(PyObject); i < layout->size; i += sizeof(any)) {
-        any |= bkpy_future_word(future, i);
-    }
-    return any == 0 && !bkpy_has_managed_extras(future);
+    return memcmp((const char *)future + sizeof(PyObject), zeroes,
+                  layout->size - sizeof(PyObject)) == 0 &&
+           !bkpy_has_managed_extras(future);
 }
 
 /* Done with None, and nobody else has it. */

@@ -13,6 +13,9 @@
 
 #include "loop.h"
 
+/* More than any version's struct takes. */
+#define BKPY_FUTURE_SIZE_MAX 320
+
 /* A word of a future, at an offset of the layout. */
 static inline uintptr_t
 bkpy_future_word(PyObject *future, size_t offset)

@@ -14,8 +14,7 @@
 
 #include "future.h"
 
-/* More than any version's struct has. */
-#define WORDS_MAX 40
+#define WORDS_MAX (BKPY_FUTURE_SIZE_MAX / sizeof(uintptr_t))
 
 /* All words of a future at one moment. */
 typedef struct {

@@ -106,6 +106,43 @@ bkpy_spare_drop(LoopObject *loop, PyObject *bytes)
     push(spares, bytes);
 }
 
+PyObject *
+bkpy_spare_lend(LoopObject *loop, bkpy_spare_trail *trail, const void *data,
+                size_t len)
+{
+    PyObject *bytes = bkpy_spare_new(loop, data, len);
+    PyObject *oldest = trail->before;
+
+    if (bytes == NULL || !BKPY_HAS_FREE_LISTS || len <= SPARE_MIN ||
+        len > HELD_MAX) {
+        return bytes;
+    }
+    trail->before = trail->last;
+    trail->last = Py_NewRef(bytes);
+    if (oldest != NULL) {
+        bkpy_spare_drop(loop, oldest);
+    }
+    return bytes;
+}
+
+static inline void
+collect(LoopObject *loop, PyObject **place)
+{
+    PyObject *bytes = *place;
+
+    if (bytes != NULL && Py_REFCNT(bytes) == 1) {
+        *place = NULL;
+        bkpy_spare_drop(loop, bytes);
+    }
+}
+
+void
+bkpy_spare_collect(LoopObject *loop, bkpy_spare_trail *trail)
+{
+    collect(loop, &trail->before);
+    collect(loop, &trail->last);
+}
+
 void
 bkpy_spare_hold(LoopObject *loop, PyObject *bytes)
 {

@@ -28,6 +28,28 @@ void bkpy_spare_drop(LoopObject *loop, PyObject *bytes);
 void bkpy_spare_hold(LoopObject *loop, PyObject *bytes);
 void bkpy_spare_drop_held(LoopObject *loop);
 
+/* The last bytes that one reader was given, and those before, while somebody
+ * may still have them: a read's result is the program's until the next one
+ * takes its place. */
+typedef struct {
+    PyObject *last;   /* owned, or NULL */
+    PyObject *before; /* owned, or NULL */
+} bkpy_spare_trail;
+
+/* bkpy_spare_new() for a reader. */
+PyObject *bkpy_spare_lend(LoopObject *loop, bkpy_spare_trail *trail,
+                          const void *data, size_t len);
+
+/* The reader waits: what nobody has any more is kept for the next receives. */
+void bkpy_spare_collect(LoopObject *loop, bkpy_spare_trail *trail);
+
+static inline void
+bkpy_spare_forget(bkpy_spare_trail *trail)
+{
+    Py_CLEAR(trail->last);
+    Py_CLEAR(trail->before);
+}
+
 void bkpy_spares_clear(LoopObject *loop);
 
 #endif

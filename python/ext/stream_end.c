@@ -205,6 +205,7 @@ bkpy_stream_on_closed(bk_transport *Py_UNUSED(t), void *op)
     Py_CLEAR(self->error);
     Py_CLEAR(self->context);
     Py_CLEAR(self->lost_context);
+    bkpy_spare_forget(&self->given);
     if (self->waiter == NULL) {
         (void)bk_handle_cancel(&self->later);
         bkpy_anchor_drop(&self->anchor);

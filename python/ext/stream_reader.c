@@ -372,64 +372,79 @@ bkpy_stream_reader_feed_bytes(StreamTransportObject *self, PyObject *data)
 
 /* --- handing over, the short way --- */
 
-static bool
-refers_to(PyObject *ref, PyObject *obj)
+/* The protocol is asyncio's, and its reader is the one that waits; false where
+ * that does not show at once. */
+static inline bool
+is_readers_protocol(bkpy_state *state, PyObject *protocol, PyObject *reader)
 {
-    PyObject *found = NULL;
+    PyObject *const *values = bkpy_protocol_values(state, protocol);
+    PyObject *ref;
 
-    if (ref == NULL || !PyWeakref_CheckRefExact(ref) ||
-        PyWeakref_GetRef(ref, &found) < 0) {
+    if (values == NULL) {
         PyErr_Clear();
         return false;
     }
-    Py_XDECREF(found); /* the operation has it */
-    return found == obj;
+    ref = values[state->protocol_layout.stream_reader_wr];
+    return PyWeakref_CheckRefExact(ref) && bkpy_weakref_is_to(ref, reader);
 }
 
-/* The operation that waits for so many bytes, if nothing but asyncio's own code
- * runs when it is woken. Borrowed, or NULL. */
-static StreamOpObject *
-find_waiting(StreamTransportObject *self, Py_ssize_t size)
+/* Its buffer takes so many bytes without pausing the transport. */
+static inline bool
+has_room(const bkpy_attrs *attrs, Py_ssize_t size)
 {
-    bkpy_state *state = self->state;
-    StreamOpObject *op = self->reading;
-    bkpy_protocol_view view;
-    reader_parts parts;
+    PyObject *limit = attrs->of[BKPY_READER_LIMIT];
+    Py_ssize_t value;
 
-    if (op == NULL || Py_TYPE(op->waiter) != state->FutureType ||
-        self->loop->is_debug ||
-        bkpy_loop_overrides(self->loop, BKPY_OWN_CALL_SOON) ||
-        !bkpy_protocol_look(state, self->protocol, state->str_data_received,
-                            &view) ||
-        !refers_to(view.stream_reader_wr, op->owner) ||
-        !look_at_parts(state, op->owner, &parts) ||
-        is_full(size, parts.limit)) {
-        return NULL;
+    if (!PyLong_CheckExact(limit)) {
+        return false;
     }
-    return bkpy_handover_find(op, op->owner, &parts.attrs, size);
+    value = bkpy_long_as_size(limit);
+    if (value < 0) {
+        PyErr_Clear();
+    }
+    return value >= 0 && !is_full(size, value);
+}
+
+/* Whether it waits for so many bytes, and nothing but asyncio's own code runs
+ * when it is woken. */
+static inline bool
+can_be_handed(const StreamOpObject *op, const bkpy_reader_feeder *from,
+              Py_ssize_t size)
+{
+    bkpy_state *state = from->loop->state;
+    bkpy_attrs attrs;
+
+    return op->handed == NULL && Py_TYPE(op->waiter) == state->FutureType &&
+           !from->loop->is_debug &&
+           !bkpy_loop_overrides(from->loop, BKPY_OWN_CALL_SOON) &&
+           is_readers_protocol(state, from->protocol, op->owner) &&
+           bkpy_reader_look(state, op->owner, &attrs) &&
+           attrs.of[BKPY_READER_EOF] == Py_False &&
+           PyByteArray_CheckExact(attrs.of[BKPY_READER_BUFFER]) &&
+           has_room(&attrs, size) &&
+           bkpy_handover_find((StreamOpObject *)(uintptr_t)op, op->owner,
+                              &attrs, size) != NULL;
 }
 
 int
-bkpy_stream_reader_hand(StreamTransportObject *self, const void *data,
-                        size_t len)
+bkpy_reader_hand(const bkpy_reader_feeder *from, const void *data, size_t len)
 {
-    bkpy_state *state = self->state;
-    StreamOpObject *op = find_waiting(self, (Py_ssize_t)len);
+    StreamOpObject *op = from->reading;
     PyObject *waiter;
     int r;
 
-    if (op == NULL) {
+    if (op == NULL || !can_be_handed(op, from, (Py_ssize_t)len)) {
         return 0;
     }
-    op->handed = PyBytes_FromStringAndSize(data, (Py_ssize_t)len);
+    op->handed = bkpy_spare_lend(from->loop, from->given, data, len);
     if (op->handed == NULL) {
         return -1;
     }
     Py_INCREF(op);
     waiter = Py_NewRef(op->waiter);
-    r = bkpy_reader_set_waiter(state, op->owner, Py_None);
+    r = bkpy_reader_set_waiter(from->loop->state, op->owner, Py_None);
     if (r == 0) {
-        r = wake_future(self->loop, waiter);
+        r = wake_future(from->loop, waiter);
     }
     if (r == 0) {
         r = bkpy_handover_settle(op);
@@ -437,6 +452,16 @@ bkpy_stream_reader_hand(StreamTransportObject *self, const void *data,
     Py_DECREF(waiter);
     Py_DECREF(op);
     return r < 0 ? -1 : 1;
+}
+
+int
+bkpy_stream_reader_hand(StreamTransportObject *self, const void *data,
+                        size_t len)
+{
+    const bkpy_reader_feeder from = {self->loop, self->protocol, self->reading,
+                                     &self->given};
+
+    return bkpy_reader_hand(&from, data, len);
 }
 
 /* --- receiving into the buffer --- */

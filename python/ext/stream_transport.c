@@ -107,6 +107,7 @@ stream_transport_clear(PyObject *op)
     Py_CLEAR(self->empty_waiter);
     Py_CLEAR(self->landing);
     Py_CLEAR(self->dict);
+    bkpy_spare_forget(&self->given);
     return 0;
 }
 

@@ -15,6 +15,7 @@
 
 #include "loop.h"
 #include "scope.h"
+#include "spare.h"
 
 /* A connected stream socket with its protocol.
  *
@@ -52,6 +53,7 @@ typedef struct StreamTransportObject {
     bool is_attached;  /* counted and listed by server */
     bool is_view_held; /* *view has a buffer */
     struct StreamOpObject *reading; /* borrowed: a read that offers itself */
+    bkpy_spare_trail given;         /* to asyncio's reader */
     bk_transport core;
     PyObject *server;       /* owned ServerObject, or NULL */
     PyObject *lost_context; /* owned: that of connection_lost, once it is due */
@@ -143,6 +145,7 @@ int bkpy_stream_end_call(StreamTransportObject *self);
 int bkpy_stream_is_closing(StreamTransportObject *self);
 
 /* Method tables are one array; the writing methods live in their own file. */
+PyObject *bkpy_stream_write_data(StreamTransportObject *self, PyObject *data);
 PyObject *bkpy_stream_write(PyObject *op, PyObject *const *args,
                             Py_ssize_t nargs, PyObject *kwnames);
 PyObject *bkpy_stream_writelines(PyObject *op, PyObject *const *args,

@@ -78,7 +78,7 @@ finish_write(StreamTransportObject *self, int r)
 }
 
 /* A write for which there is no connection. */
-static PyObject *
+BKPY_COLD static PyObject *
 drop_write(StreamTransportObject *self)
 {
     if (self->conn_lost >= WARN_AFTER_DROPPED) {
@@ -94,7 +94,7 @@ can_write(const StreamTransportObject *self)
     return self->conn_lost == 0 && bkpy_stream_is_alive(self);
 }
 
-static PyObject *
+BKPY_COLD static PyObject *
 refuse_write(const char *method)
 {
     PyErr_Format(PyExc_RuntimeError, "Cannot call %s() after write_eof()",
@@ -103,7 +103,7 @@ refuse_write(const char *method)
 }
 
 /* Writes and a sendfile would mix. */
-static PyObject *
+BKPY_COLD static PyObject *
 refuse_in_sendfile(const char *method)
 {
     PyErr_Format(PyExc_RuntimeError, "unable to %s; sendfile is in progress",
@@ -124,7 +124,7 @@ one_argument(const bkpy_spec *spec, PyObject *const *args, Py_ssize_t nargs,
     return bkpy_parse(args, nargs, kwnames, spec, &value) < 0 ? NULL : value;
 }
 
-static void
+BKPY_COLD static void
 refuse_type(PyObject *data)
 {
     PyObject *name = PyType_GetName(Py_TYPE(data));
@@ -152,7 +152,33 @@ length_to_write(StreamTransportObject *self, PyObject *data)
         refuse_in_sendfile("write");
         return -1;
     }
-    return PyObject_Size(data);
+    return PyBytes_CheckExact(data) ? PyBytes_GET_SIZE(data)
+                                    : PyObject_Size(data);
+}
+
+PyObject *
+bkpy_stream_write_data(StreamTransportObject *self, PyObject *data)
+{
+    Py_ssize_t len = length_to_write(self, data);
+    int r;
+
+    if (len < 0) {
+        return NULL;
+    }
+    if (len == 0) {
+        Py_RETURN_NONE;
+    }
+    if (!can_write(self)) {
+        return drop_write(self);
+    }
+    if (self->seeks_writer) {
+        bkpy_writer_adopt_caller(self->loop, (PyObject *)self);
+    }
+    self->is_receiving = false;
+    bkpy_stream_begin_call(self);
+    r = PyBytes_CheckExact(data) ? write_bytes(self, data)
+                                 : write_buffer(self, data);
+    return finish_write(self, r);
 }
 
 PyObject *
@@ -165,32 +191,11 @@ bkpy_stream_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
         .required = 1,
         .positional = 1,
     };
-    StreamTransportObject *self = StreamTransportObject_CAST(op);
     PyObject *data = one_argument(&spec, args, nargs, kwnames);
-    Py_ssize_t len;
-    int r;
 
-    if (data == NULL) {
-        return NULL;
-    }
-    len = length_to_write(self, data);
-    if (len < 0) {
-        return NULL;
-    }
-    if (len == 0) {
-        Py_RETURN_NONE;
-    }
-    if (!can_write(self)) {
-        return drop_write(self);
-    }
-    if (self->seeks_writer) {
-        bkpy_writer_adopt_caller(self->loop, op);
-    }
-    self->is_receiving = false;
-    bkpy_stream_begin_call(self);
-    r = PyBytes_CheckExact(data) ? write_bytes(self, data)
-                                 : write_buffer(self, data);
-    return finish_write(self, r);
+    return data == NULL
+               ? NULL
+               : bkpy_stream_write_data(StreamTransportObject_CAST(op), data);
 }
 
 static PyObject *

@@ -26,12 +26,6 @@
 
 /* --- attributes (streams_attrs.c) --- */
 
-/* The attributes themselves, in a dict of this layout that has exactly those,
- * and perhaps the optional one (an index); borrowed, or NULL. */
-PyObject *const *bkpy_attrs_find(PyObject *dict,
-                                 const bkpy_attrs_layout *layout, size_t count,
-                                 size_t optional);
-
 /* Try out how the instances of a class keep such attributes, on an instance
  * that has none yet. Where it does not find out, *ret_layout stays zero, and
  * looking is slower. 0, or -1 with an exception. */
@@ -177,8 +171,8 @@ void bkpy_stream_op_free_cache(StreamMethodObject *method);
 
 /* From now on this operation, which waits for the waiter and for wants_min to
  * wants_max bytes, may be handed what this transport receives. */
-void bkpy_handover_offer(StreamOpObject *op, PyObject *transport,
-                         PyObject *waiter);
+void bkpy_handover_offer(StreamOpObject *op, LoopObject *loop,
+                         PyObject *transport, PyObject *waiter);
 
 /* The wait is over. What was handed over stays in op->handed. */
 void bkpy_handover_withdraw(StreamOpObject *op);
@@ -197,6 +191,23 @@ int bkpy_handover_settle(StreamOpObject *op);
 int bkpy_handover_settle_reader(bkpy_state *state, PyObject *reader,
                                 PyObject *transport, const StreamOpObject *but);
 
+/* Nothing has been handed to an operation that reads from this transport and
+ * has not fetched it yet. */
+bool bkpy_handover_is_settled_elsewhere(const bkpy_state *state,
+                                        PyObject *transport);
+
+static inline bool
+bkpy_handover_is_settled(const bkpy_state *state, PyObject *transport)
+{
+    const StreamOpObject *op;
+
+    if (Py_TYPE(transport) != state->StreamTransportType) {
+        return bkpy_handover_is_settled_elsewhere(state, transport);
+    }
+    op = StreamTransportObject_CAST(transport)->reading;
+    return op == NULL || op->handed == NULL;
+}
+
 /* What stands in our class for an attribute by which the buffer can be seen:
  * it settles first. base does all the rest; NULL: it is in the __dict__. */
 PyObject *bkpy_stream_attribute_new(bkpy_state *state, PyObject *name,
@@ -214,6 +225,20 @@ typedef struct {
     const void *data;
     size_t len;
 } bkpy_reader_input;
+
+/* Who feeds: all borrowed. */
+typedef struct {
+    LoopObject *loop;
+    PyObject *protocol;
+    StreamOpObject *reading; /* the transport's, or NULL */
+    bkpy_spare_trail *given; /* the transport's */
+} bkpy_reader_feeder;
+
+/* The short way of what follows, where a read that waits for all of it is all
+ * there is to wake, so that no context need be entered: 1: done, 0: it is not
+ * that short, -1 with an exception. */
+int bkpy_reader_hand(const bkpy_reader_feeder *from, const void *data,
+                     size_t len);
 
 /* data_received() of this protocol without running Python, for a transport
  * whose `reading` this is. 1: done, 0: these are not the originals, make the

@@ -161,6 +161,37 @@ take_handed(StreamOpObject *op, const reader_view *view, PyObject **ret)
     return BKPY_STREAM_DONE;
 }
 
+/* A reader with nothing in its buffer that neither is paused nor has a waiter
+ * nor an exception: no more is asked of most. All is borrowed. */
+static inline bool
+is_idle(const bkpy_attrs *attrs)
+{
+    PyObject *const *of = attrs->of;
+
+    return of[BKPY_READER_WAITER] == Py_None &&
+           of[BKPY_READER_EXCEPTION] == Py_None &&
+           of[BKPY_READER_EOF] == Py_False &&
+           of[BKPY_READER_PAUSED] == Py_False &&
+           is_free_buffer(of[BKPY_READER_BUFFER]) &&
+           PyByteArray_GET_SIZE(of[BKPY_READER_BUFFER]) == 0;
+}
+
+/* take_handed(), the short way; false if it is not. */
+static inline bool
+take_handed_shortly(StreamOpObject *op, PyObject **ret)
+{
+    bkpy_attrs attrs;
+
+    if (op->handed == NULL ||
+        !bkpy_reader_look(op->method->state, op->owner, &attrs) ||
+        !is_idle(&attrs)) {
+        return false;
+    }
+    *ret = op->handed;
+    op->handed = NULL;
+    return true;
+}
+
 /* --- waiting --- */
 
 /* As "await waiter" begins. */
@@ -206,36 +237,63 @@ await_new_future(StreamOpObject *op, LoopObject *loop, PyObject *transport,
         outcome = await(op, waiter, ret);
     }
     if (outcome == BKPY_STREAM_WAITING) {
-        bkpy_handover_offer(op, transport, waiter);
+        bkpy_handover_offer(op, loop, transport, waiter);
     }
     Py_XDECREF(waiter);
     return outcome;
 }
 
-/* asyncio's _wait_for_data(). */
+/* asyncio's _wait_for_data(), the rest of it. */
 static bkpy_stream_outcome
-wait_for_data(StreamOpObject *op, bool is_first, const reader_view *view,
-              PyObject **ret)
+wait_on(StreamOpObject *op, bool is_paused, const bkpy_attrs *attrs,
+        PyObject **ret)
 {
     bkpy_state *state = op->method->state;
-    const bkpy_attrs *attrs = &view->attrs;
     LoopObject *loop = as_own_loop(state, attrs);
     bkpy_stream_outcome outcome = BKPY_STREAM_FAILED;
     PyObject *transport;
 
-    if (loop == NULL || view->is_eof ||
-        (is_first && attrs->of[BKPY_READER_WAITER] != Py_None)) {
+    if (loop == NULL) {
         return BKPY_STREAM_UNUSUAL;
     }
     /* Held, since from here on code of the user's may run. */
     Py_INCREF(loop);
     transport = Py_NewRef(attrs->of[BKPY_READER_TRANSPORT]);
-    if (!view->is_paused || resume_reading(state, attrs) == 0) {
+    if (!is_paused || resume_reading(state, attrs) == 0) {
         outcome = await_new_future(op, loop, transport, ret);
     }
     Py_DECREF(transport);
     Py_DECREF(loop);
     return outcome;
+}
+
+static bkpy_stream_outcome
+wait_for_data(StreamOpObject *op, bool is_first, const reader_view *view,
+              PyObject **ret)
+{
+    const bkpy_attrs *attrs = &view->attrs;
+
+    if (view->is_eof ||
+        (is_first && attrs->of[BKPY_READER_WAITER] != Py_None)) {
+        return BKPY_STREAM_UNUSUAL;
+    }
+    return wait_on(op, view->is_paused, attrs, ret);
+}
+
+/* The same as a read begins with an idle reader; false if it is none. */
+static inline bool
+wait_shortly(StreamOpObject *op, bkpy_stream_outcome *ret_outcome,
+             PyObject **ret)
+{
+    bkpy_state *state = op->method->state;
+    bkpy_attrs attrs;
+
+    if (!bkpy_reader_look(state, op->owner, &attrs) || !is_idle(&attrs) ||
+        !bkpy_handover_is_settled(state, attrs.of[BKPY_READER_TRANSPORT])) {
+        return false;
+    }
+    *ret_outcome = wait_on(op, false, &attrs, ret);
+    return true;
 }
 
 /* --- the reads --- */
@@ -258,17 +316,27 @@ to_size(PyObject *arg, Py_ssize_t *ret_size)
 static bkpy_stream_outcome
 attempt_read(StreamOpObject *op, bool is_first, PyObject **ret)
 {
+    bkpy_stream_outcome outcome;
     reader_view view;
     Py_ssize_t size;
 
-    if (!to_size(op->arg, &size) || !view_reader(op, is_first, &view)) {
+    if (take_handed_shortly(op, ret)) {
+        return BKPY_STREAM_DONE;
+    }
+    if (!to_size(op->arg, &size)) {
+        return BKPY_STREAM_UNUSUAL;
+    }
+    op->wants_min = 1;
+    op->wants_max = size;
+    if (is_first && wait_shortly(op, &outcome, ret)) {
+        return outcome;
+    }
+    if (!view_reader(op, is_first, &view)) {
         return BKPY_STREAM_UNUSUAL;
     }
     if (op->handed != NULL) {
         return take_handed(op, &view, ret);
     }
-    op->wants_min = 1;
-    op->wants_max = size;
     if (is_first && view.size == 0 && !view.is_eof) {
         return wait_for_data(op, is_first, &view, ret);
     }
@@ -281,6 +349,9 @@ attempt_readexactly(StreamOpObject *op, bool is_first, PyObject **ret)
     reader_view view;
     Py_ssize_t size;
 
+    if (take_handed_shortly(op, ret)) {
+        return BKPY_STREAM_DONE;
+    }
     if (!to_size(op->arg, &size) || !view_reader(op, is_first, &view)) {
         return BKPY_STREAM_UNUSUAL;
     }
@@ -346,51 +417,50 @@ attempt_readline(StreamOpObject *op, bool is_first, PyObject **ret)
 /* What the methods ask of a transport of ours, of either kind. */
 typedef struct {
     bool is_tls;
-    bool is_alive;
     bool takes_data;
-    PyObject *dict; /* borrowed, or NULL */
 } transport_view;
 
-static bool
-view_transport(bkpy_state *state, PyObject *obj, transport_view *ret_view)
+/* This method of a transport of ours, of this class and with these attributes
+ * of the user's, is our own. */
+static inline bool
+has_method(bkpy_state *state, PyTypeObject *type, PyObject *dict,
+           PyObject *method)
 {
-    if (Py_TYPE(obj) == state->StreamTransportType) {
-        StreamTransportObject *stream = StreamTransportObject_CAST(obj);
-
-        *ret_view = (transport_view){
-            .is_alive = bkpy_stream_is_alive(stream),
-            .takes_data = !stream->is_eof_asked,
-            .dict = stream->dict,
-        };
-        return true;
+    if (!bkpy_transport_is_usual(state, type)) {
+        return false;
     }
-    if (Py_TYPE(obj) == state->TlsTransportType) {
-        TlsTransportObject *tls = TlsTransportObject_CAST(obj);
-
-        *ret_view = (transport_view){
-            .is_tls = true,
-            .is_alive = bkpy_tls_transport_is_open(tls),
-            .takes_data = true,
-            .dict = tls->dict,
-        };
-        return true;
-    }
-    return false;
-}
-
-/* The transport is ours and open and has this method of ours. */
-static bool
-is_open_transport(bkpy_state *state, PyObject *obj, PyObject *method,
-                  transport_view *ret_view)
-{
-    if (!view_transport(state, obj, ret_view) || !ret_view->is_alive ||
-        !bkpy_transport_is_usual(state, Py_TYPE(obj)) ||
-        (ret_view->dict != NULL &&
-         PyDict_Contains(ret_view->dict, method) != 0)) {
+    if (dict != NULL && PyDict_Contains(dict, method) != 0) {
         PyErr_Clear();
         return false;
     }
     return true;
+}
+
+static bool
+is_open_tls_transport(bkpy_state *state, PyObject *obj, PyObject *method,
+                      transport_view *ret_view)
+{
+    *ret_view = (transport_view){.is_tls = true, .takes_data = true};
+    return Py_TYPE(obj) == state->TlsTransportType &&
+           bkpy_tls_transport_is_open(TlsTransportObject_CAST(obj)) &&
+           has_method(state, Py_TYPE(obj), TlsTransportObject_CAST(obj)->dict,
+                      method);
+}
+
+/* The transport is ours and open and has this method of ours. */
+static inline bool
+is_open_transport(bkpy_state *state, PyObject *obj, PyObject *method,
+                  transport_view *ret_view)
+{
+    const StreamTransportObject *stream;
+
+    if (Py_TYPE(obj) != state->StreamTransportType) {
+        return is_open_tls_transport(state, obj, method, ret_view);
+    }
+    stream = StreamTransportObject_CAST(obj);
+    *ret_view = (transport_view){.takes_data = !stream->is_eof_asked};
+    return bkpy_stream_is_alive(stream) &&
+           has_method(state, Py_TYPE(obj), stream->dict, method);
 }
 
 /* What asyncio's write() would hand to the transport, which raises of
@@ -420,7 +490,8 @@ call_write(bkpy_state *state, PyObject *self, PyObject *data, PyObject **ret)
     }
     Py_INCREF(transport);
     *ret = view.is_tls ? bkpy_tls_transport_write(transport, &data, 1, NULL)
-                       : bkpy_stream_write(transport, &data, 1, NULL);
+                       : bkpy_stream_write_data(
+                             StreamTransportObject_CAST(transport), data);
     Py_DECREF(transport);
     return *ret == NULL ? BKPY_STREAM_FAILED : BKPY_STREAM_DONE;
 }
@@ -435,15 +506,26 @@ has_no_exception(bkpy_state *state, PyObject *reader)
                                  attrs.of[BKPY_READER_EXCEPTION] == Py_None);
 }
 
-/* asyncio's _drain_helper() would return at once. */
-static bool
-lets_write(bkpy_state *state, PyObject *protocol)
+BKPY_COLD static bool
+lets_write_unusually(bkpy_state *state, PyObject *protocol)
 {
     bkpy_protocol_view view;
 
     return bkpy_protocol_look(state, protocol, state->str__drain_helper,
                               &view) &&
            view.connection_lost == Py_False && view.paused == Py_False;
+}
+
+/* asyncio's _drain_helper() would return at once. */
+static inline bool
+lets_write(bkpy_state *state, PyObject *protocol)
+{
+    const bkpy_protocol_layout *layout = &state->protocol_layout;
+    PyObject *const *values = bkpy_protocol_values(state, protocol);
+
+    return values != NULL ? values[layout->connection_lost] == Py_False &&
+                                values[layout->paused] == Py_False
+                          : lets_write_unusually(state, protocol);
 }
 
 static bkpy_stream_outcome

@@ -147,28 +147,6 @@ bkpy_attrs_ask_dict(PyObject *obj)
     return dict;
 }
 
-PyObject *const *
-bkpy_attrs_find(PyObject *dict, const bkpy_attrs_layout *layout, size_t count,
-                size_t optional)
-{
-    PyObject *const *values = bkpy_attrs_values(dict, layout);
-    size_t found;
-
-    if (values == NULL) {
-        return NULL;
-    }
-    found = bkpy_attrs_count(values, count);
-    if (found == count) {
-        return PyDict_GET_SIZE(dict) == (Py_ssize_t)count ? values : NULL;
-    }
-    if (found != optional || PyDict_GET_SIZE(dict) != (Py_ssize_t)(count - 1)) {
-        return NULL;
-    }
-    found++;
-    found += bkpy_attrs_count(values + found, count - found);
-    return found == count ? values : NULL;
-}
-
 BKPY_COLD bool
 bkpy_attrs_walk(PyObject *const *names, size_t count, bkpy_attrs *ret_attrs)
 {

@@ -36,19 +36,31 @@ place_of(const bkpy_state *state, PyObject *transport)
     return NULL;
 }
 
-void
-bkpy_handover_offer(StreamOpObject *op, PyObject *transport, PyObject *waiter)
+/* The same for what it has given. */
+static bkpy_spare_trail *
+trail_of(const bkpy_state *state, PyObject *transport)
 {
+    return Py_TYPE(transport) == state->StreamTransportType
+               ? &StreamTransportObject_CAST(transport)->given
+               : &TlsTransportObject_CAST(transport)->given;
+}
+
+void
+bkpy_handover_offer(StreamOpObject *op, LoopObject *loop, PyObject *transport,
+                    PyObject *waiter)
+{
+    const bkpy_state *state = op->method->state;
     StreamOpObject **place;
 
     if (op->wants_max == 0) {
         return;
     }
-    place = place_of(op->method->state, transport);
+    place = place_of(state, transport);
     if (place != NULL && *place == NULL) {
         *place = op;
         op->transport = Py_NewRef(transport);
         op->waiter = waiter;
+        bkpy_spare_collect(loop, trail_of(state, transport));
     }
 }
 
@@ -127,6 +139,14 @@ bkpy_handover_settle_reader(bkpy_state *state, PyObject *reader,
     return op != NULL && op->owner == reader && op != but
                ? bkpy_handover_settle(op)
                : 0;
+}
+
+bool
+bkpy_handover_is_settled_elsewhere(const bkpy_state *state, PyObject *transport)
+{
+    StreamOpObject **place = place_of(state, transport);
+
+    return place == NULL || *place == NULL || (*place)->handed == NULL;
 }
 
 /* --- the attributes --- */

@@ -157,6 +157,28 @@ bkpy_attrs_count(PyObject *const *values, size_t count)
     return i;
 }
 
+/* The attributes themselves, in a dict of this layout that has exactly those,
+ * and perhaps the optional one (an index); borrowed, or NULL. */
+static inline PyObject *const *
+bkpy_attrs_find(PyObject *dict, const bkpy_attrs_layout *layout, size_t count,
+                size_t optional)
+{
+    PyObject *const *values = bkpy_attrs_values(dict, layout);
+    size_t used = (size_t)PyDict_GET_SIZE(dict);
+    size_t found;
+
+    if (values == NULL) {
+        return NULL;
+    }
+    found = bkpy_attrs_count(values, count);
+    if (found == optional && found < count) {
+        used++;
+        found++;
+        found += bkpy_attrs_count(values + found, count - found);
+    }
+    return found == count && used == count ? values : NULL;
+}
+
 /* Fill *ret_attrs, whose dict is known, by walking through that. False if it
  * has not exactly these attributes, in this order. */
 bool bkpy_attrs_walk(PyObject *const *names, size_t count,
@@ -215,6 +237,24 @@ bkpy_writer_look(bkpy_state *state, PyObject *writer, bkpy_attrs *ret_attrs)
     return Py_TYPE(writer) == state->WriterType &&
            bkpy_writer_is_usual(state) &&
            bkpy_attrs_look_at_writer(state, writer, ret_attrs);
+}
+
+/* The attributes of an object that is exactly a StreamReaderProtocol, with
+ * asyncio's methods in class and instance: where state->protocol_layout has
+ * them, borrowed; NULL if that is not so, or does not show here. */
+static inline PyObject *const *
+bkpy_protocol_values(bkpy_state *state, PyObject *protocol)
+{
+    const bkpy_protocol_layout *layout = &state->protocol_layout;
+    PyObject *dict = NULL;
+
+    if ((PyObject *)Py_TYPE(protocol) == state->StreamReaderProtocol &&
+        bkpy_protocol_is_usual(state)) {
+        dict = bkpy_attrs_dict(protocol, &layout->attrs);
+    }
+    return dict == NULL ? NULL
+                        : bkpy_attrs_find(dict, &layout->attrs, layout->count,
+                                          layout->strong_reader);
 }
 
 /* reader._waiter = waiter, if it can be done without code of the user's. */

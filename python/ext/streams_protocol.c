@@ -15,11 +15,17 @@
 /* The same, of an instance with other attributes than usual, as far as it
  * matters. */
 BKPY_COLD static bool
-look_slowly(const bkpy_state *state, PyObject *dict, PyObject *method,
+look_slowly(bkpy_state *state, PyObject *protocol, PyObject *method,
             bkpy_protocol_view *ret_view)
 {
+    PyObject *dict = NULL;
     int r;
 
+    PyErr_Clear(); /* of a dict that could not be made */
+    if ((PyObject *)Py_TYPE(protocol) == state->StreamReaderProtocol &&
+        bkpy_protocol_is_usual(state)) {
+        dict = bkpy_attrs_dict(protocol, &state->protocol_layout.attrs);
+    }
     if (dict == NULL) {
         PyErr_Clear();
         return false;
@@ -41,20 +47,10 @@ bkpy_protocol_look(bkpy_state *state, PyObject *protocol, PyObject *method,
                    bkpy_protocol_view *ret_view)
 {
     const bkpy_protocol_layout *layout = &state->protocol_layout;
-    PyObject *const *values = NULL;
-    PyObject *dict;
+    PyObject *const *values = bkpy_protocol_values(state, protocol);
 
-    if ((PyObject *)Py_TYPE(protocol) != state->StreamReaderProtocol ||
-        !bkpy_protocol_is_usual(state)) {
-        return false;
-    }
-    dict = bkpy_attrs_dict(protocol, &layout->attrs);
-    if (dict != NULL) {
-        values = bkpy_attrs_find(dict, &layout->attrs, layout->count,
-                                 layout->strong_reader);
-    }
     if (values == NULL) {
-        return look_slowly(state, dict, method, ret_view);
+        return look_slowly(state, protocol, method, ret_view);
     }
     ret_view->stream_reader_wr = values[layout->stream_reader_wr];
     ret_view->paused = values[layout->paused];

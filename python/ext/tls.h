@@ -80,6 +80,7 @@ typedef struct TlsTransportObject {
     PyObject *dict;
     PyObject *weakrefs;
     struct StreamOpObject *reading; /* borrowed: a read that offers itself */
+    bkpy_spare_trail given;         /* to asyncio's reader */
     bool is_closed;    /* close() or abort() was called, or it is lost */
     bool seeks_writer; /* whoever writes next may be an asyncio.StreamWriter */
 } TlsTransportObject;

@@ -30,15 +30,22 @@ int
 bkpy_tls_feed_reader(TlsProtocolObject *self, const void *data, size_t len)
 {
     const bkpy_reader_input in = {.data = data, .len = len};
+    TlsTransportObject *transport = self->app_transport;
     PyObject *app = self->app;
+    bkpy_reader_feeder from;
     int r;
 
-    if (!self->is_reader || app == NULL || self->app_transport == NULL) {
+    if (!self->is_reader || app == NULL || transport == NULL ||
+        self->loop == NULL) {
         return 0;
     }
+    from = (bkpy_reader_feeder){self->loop, app, transport->reading,
+                                &transport->given};
     Py_INCREF(app);
-    r = bkpy_reader_protocol_feed(self->state, app,
-                                  self->app_transport->reading, &in);
+    r = bkpy_reader_hand(&from, data, len);
+    if (r == 0) {
+        r = bkpy_reader_protocol_feed(self->state, app, from.reading, &in);
+    }
     Py_DECREF(app);
     return r < 0 ? bkpy_tls_stash(self) : r;
 }

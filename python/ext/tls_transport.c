@@ -99,6 +99,7 @@ tls_transport_clear(PyObject *op)
     Py_CLEAR(self->extra);
     let_go(self);
     Py_CLEAR(self->dict);
+    bkpy_spare_forget(&self->given);
     return 0;
 }
 

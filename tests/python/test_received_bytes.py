@@ -6,11 +6,12 @@ so often that it would show.
 """
 
 import asyncio
+import contextlib
 import random
 
 import pytest
 
-from support.net import connected, peer_reads
+from support.net import connected, peer_reads, tcp_pair
 
 # Up to 512 bytes CPython allocates itself; and each of these arrives whole.
 SIZES = [1, 500, 513, 1024, 1000, 8000, 8001, 7000, 20000]
@@ -130,3 +131,108 @@ async def test_written_and_not_taken_by_the_kernel(loop):
         await exchange(loop, slow.write, sent * 10)
         expected = b"".join(sent * 10)
         assert await peer_reads(peer, len(expected)) == expected
+
+
+# --- through asyncio's streams ---
+
+
+async def read_each(sent, use, peer, reader):
+    """Each message is read by itself and given to use(data, index)."""
+    for index, message in enumerate(sent):
+        read = asyncio.ensure_future(reader.read(1 << 16))
+        await asyncio.sleep(0)
+        peer.sendall(message)
+        use(await read, index)
+
+
+@contextlib.asynccontextmanager
+async def open_streams():
+    ours, peer = tcp_pair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    try:
+        yield reader, writer, peer
+    finally:
+        writer.close()
+        peer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("every", [1, 2, 3])
+async def test_results_of_reads_stay_as_they_were(loop, size, every):
+    sent = messages(size)
+    kept = {}
+
+    def use(data, index):
+        if index % every == 0:
+            kept[index] = data
+
+    async with open_streams() as (reader, _, peer):
+        await read_each(sent, use, peer, reader)
+    assert kept == {i: m for i, m in enumerate(sent) if i % every == 0}
+
+
+@pytest.mark.parametrize("size", [600, 1024, 2048, 2049])
+async def test_results_of_reads_have_their_own_hash(loop, size):
+    sent = messages(size)
+
+    def use(data, index):
+        assert hash(data) == hash(sent[index])
+        assert data == sent[index]
+        assert len(data) == size
+
+    async with open_streams() as (reader, _, peer):
+        await read_each(sent, use, peer, reader)
+
+
+async def test_results_of_reads_with_memoryviews(loop):
+    sent = messages(1500)
+    views = {}
+
+    def use(data, index):
+        if index % 2:
+            views[index] = memoryview(data)
+
+    async with open_streams() as (reader, _, peer):
+        await read_each(sent, use, peer, reader)
+    assert all(view == sent[index] for index, view in views.items())
+
+
+async def test_results_of_reads_that_are_written(loop):
+    """The kernel takes them when it can: until then the writer has them."""
+    sent = messages(2000)
+
+    async with open_streams() as (reader, writer, peer):
+        ours, theirs = tcp_pair()
+        _, slow = await asyncio.open_connection(sock=ours)
+        slow.transport.pause_reading()
+        filler = b"x" * (1 << 22)
+        slow.write(filler)
+
+        def use(data, index):
+            slow.write(data)
+
+        await read_each(sent, use, peer, reader)
+        got = await peer_reads(theirs, len(filler) + 2000 * len(sent))
+        assert got == filler + b"".join(sent)
+        slow.close()
+        theirs.close()
+        await slow.wait_closed()
+
+
+async def test_results_of_reads_through_tasks(loop):
+    """They go on to others, which drop them at any later time."""
+    sent = messages(1024)
+    queue = asyncio.Queue()
+
+    async def compare():
+        for message in sent:
+            await asyncio.sleep(0)
+            assert await queue.get() == message
+
+    task = asyncio.ensure_future(compare())
+    async with open_streams() as (reader, _, peer):
+        await read_each(
+            sent, lambda data, _: queue.put_nowait(data), peer, reader
+        )
+        await task
