@@ -50,10 +50,12 @@
     X(read)                                                                    \
     X(recv)                                                                    \
     X(recvfrom)                                                                \
+    X(recvmmsg)                                                                \
     X(recvmsg)                                                                 \
     X(select)                                                                  \
     X(send)                                                                    \
     X(sendfile)                                                                \
+    X(sendmmsg)                                                                \
     X(sendmsg)                                                                 \
     X(sendto)                                                                  \
     X(setsockopt)                                                              \
@@ -246,6 +248,10 @@ WRAP(ssize_t, recvfrom, recvfrom, fd,
      (int fd, void *buf, size_t len, int flags, struct sockaddr *address,
       socklen_t *address_len),
      (fd, buf, len, flags, address, address_len));
+WRAP(int, recvmmsg, recvmmsg, fd,
+     (int fd, struct mmsghdr *messages, unsigned count, int flags,
+      struct timespec *timeout),
+     (fd, messages, count, flags, timeout));
 WRAP(ssize_t, recvmsg, recvmsg, fd, (int fd, struct msghdr *message, int flags),
      (fd, message, flags));
 WRAP(int, select, select, -1,
@@ -260,6 +266,9 @@ WRAP(ssize_t, sendfile, sendfile, fd,
 WRAP(ssize_t, sendfile64, sendfile, fd,
      (int fd, int from_fd, off_t *offset, size_t len),
      (fd, from_fd, offset, len));
+WRAP(int, sendmmsg, sendmmsg, fd,
+     (int fd, struct mmsghdr *messages, unsigned count, int flags),
+     (fd, messages, count, flags));
 WRAP(ssize_t, sendmsg, sendmsg, fd,
      (int fd, const struct msghdr *message, int flags), (fd, message, flags));
 WRAP(ssize_t, sendto, sendto, fd,

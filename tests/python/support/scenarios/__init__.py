@@ -10,6 +10,7 @@ of the modules here, or in a new one that is imported below.
 
 from support.scenarios import (
     connect,
+    datagrams,
     pipes,
     processes,
     serve,
@@ -24,6 +25,7 @@ from support.scenarios.registry import SCENARIOS, Scenario, chosen
 
 MODULES = (
     connect,
+    datagrams,
     pipes,
     processes,
     serve,
@@ -44,6 +46,7 @@ __all__ = [
     "Scenario",
     "chosen",
     "connect",
+    "datagrams",
     "pipes",
     "processes",
     "serve",
