@@ -390,15 +390,6 @@ open_socket(DatagramTransportObject *self, PyObject *sock)
     return 0;
 }
 
-/* RuntimeError when another transport has the fd. */
-static int
-check_free(LoopObject *loop, PyObject *sock)
-{
-    int fd = bkpy_socket_fileno(loop->state, sock);
-
-    return fd == -2 ? -1 : bkpy_loop_check_file_free(loop, sock, fd);
-}
-
 static PyObject *
 none_to_null(PyObject *value)
 {
@@ -437,7 +428,7 @@ loop_make_datagram_transport(PyObject *op, PyObject *const *args,
     PyObject *values[5];
 
     if (bkpy_parse(args, nargs, kwnames, &spec, values) < 0 ||
-        check_free(loop, values[0]) < 0) {
+        bkpy_loop_check_sock_free(loop, values[0]) < 0) {
         return NULL;
     }
     self = new_transport(loop);

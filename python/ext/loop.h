@@ -185,6 +185,7 @@ int bkpy_loop_unwatch_fd(LoopObject *self, int fd, unsigned events,
  * that is not closing has the fd. file is what the text shows as N. */
 int bkpy_loop_check_fd_free(LoopObject *self, int fd);
 int bkpy_loop_check_file_free(LoopObject *self, PyObject *file, int fd);
+int bkpy_loop_check_sock_free(LoopObject *self, PyObject *sock);
 /* The table of transport_table.c: fd -> transport (borrowed: it must be
  * forgotten before it dies). */
 int bkpy_loop_note_transport(LoopObject *self, int fd, PyObject *transport);

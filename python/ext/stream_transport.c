@@ -416,7 +416,8 @@ loop_make_stream_transport(PyObject *op, PyObject *const *args,
     PyObject *values[6];
 
     if (bkpy_parse(args, nargs, kwnames, &spec, values) < 0 ||
-        check_server(loop->state, values[4]) < 0) {
+        check_server(loop->state, values[4]) < 0 ||
+        bkpy_loop_check_sock_free(loop, values[0]) < 0) {
         return NULL;
     }
     self = bkpy_stream_new(loop);

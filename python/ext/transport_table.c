@@ -8,6 +8,7 @@
  */
 
 #include "loop.h"
+#include "socket.h"
 
 /* The first fds of a process. */
 #define TABLE_MIN 64
@@ -107,4 +108,12 @@ bkpy_loop_check_fd_free(LoopObject *self, int fd)
 
     Py_XDECREF(number);
     return r;
+}
+
+int
+bkpy_loop_check_sock_free(LoopObject *self, PyObject *sock)
+{
+    int fd = bkpy_socket_fileno(self->state, sock);
+
+    return fd == -2 ? -1 : bkpy_loop_check_file_free(self, sock, fd);
 }

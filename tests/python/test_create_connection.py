@@ -660,3 +660,15 @@ async def test_connected_helper_leaves_nothing(loop):
     async with connected(loop, Recorder) as (transport, protocol, peer):
         assert not transport.is_closing()
     assert protocol.calls[-1] == "connection_lost"
+
+
+async def test_socket_of_another_transport_is_refused(loop):
+    ours, peer = tcp_pair()
+    transport, protocol = await loop.create_connection(Recorder, sock=ours)
+    with pytest.raises(RuntimeError, match="is used by transport"):
+        await loop.create_connection(Recorder, sock=ours)
+    peer.send(b"still there")
+    assert await protocol.received(11) == b"still there"
+    transport.close()
+    await protocol.lost
+    peer.close()
