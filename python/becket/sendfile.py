@@ -311,7 +311,7 @@ def _own_copy(sock: Any) -> socket.socket:
     whatever becomes of the transport meanwhile.
     """
     try:
-        copy: socket.socket = sock.dup()
+        number = socket.dup(sock.fileno())
     except OSError as exc:
         if exc.errno not in (errno.EMFILE, errno.ENFILE):
             raise
@@ -319,7 +319,12 @@ def _own_copy(sock: Any) -> socket.socket:
         raise asyncio.SendfileNotAvailableError(
             "no descriptor is free for os.sendfile()"
         ) from exc
-    return copy
+    try:
+        # Non-blocking already: that is the open socket's, which both share.
+        return socket.socket(sock.family, sock.type, sock.proto, number)
+    except BaseException:
+        socket.close(number)
+        raise
 
 
 def _regular_size(file: IO[bytes]) -> int:
