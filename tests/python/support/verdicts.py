@@ -38,7 +38,13 @@ SURVIVED = {
     "connect_socket_refused": "it is refused either way",
 }
 SURVIVED_CALLS = {
-    ("send_file_by_kernel", "sendfile"): "read and sent by blocks",
+    (name, call): "read and sent by blocks"
+    for name in (
+        "send_file_by_kernel",
+        "send_file_by_transport",
+        "send_part_of_file_by_unix_transport",
+    )
+    for call in ("sendfile", "fcntl")
 } | {
     # How its end is learnt: where the loop cannot watch it, by a thread.
     (name, call): "a thread waits for it"

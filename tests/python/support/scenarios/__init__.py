@@ -11,6 +11,8 @@ of the modules here, or in a new one that is imported below.
 from support.scenarios import (
     connect,
     datagrams,
+    files,
+    misuse,
     pipes,
     processes,
     serve,
@@ -26,6 +28,8 @@ from support.scenarios.registry import SCENARIOS, Scenario, chosen
 MODULES = (
     connect,
     datagrams,
+    files,
+    misuse,
     pipes,
     processes,
     serve,
@@ -47,6 +51,8 @@ __all__ = [
     "chosen",
     "connect",
     "datagrams",
+    "files",
+    "misuse",
     "pipes",
     "processes",
     "serve",
