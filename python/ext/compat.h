@@ -279,6 +279,10 @@ bkpy_bytes_renew(PyObject *bytes, Py_ssize_t size)
  * then save no registers for them. */
 #define BKPY_COLD __attribute__((cold, noinline))
 
+/* Functions through which each message goes: kept together, and compiled for
+ * speed, although most of what they ask might turn out otherwise. */
+#define BKPY_HOT __attribute__((hot))
+
 /* --- what differs between versions of asyncio --- */
 
 /* Handle.get_context(). */

@@ -76,7 +76,7 @@ find_stop_iteration(bkpy_state *state)
 
 /* An instance is made here in any case: PyErr_SetObject() takes a tuple for all
  * arguments, and an exception for the one to raise. */
-PyObject *
+BKPY_HOT PyObject *
 bkpy_coroutine_return(bkpy_state *state, PyObject *value)
 {
     PyObject *exc;
@@ -100,7 +100,7 @@ bkpy_coroutine_return(bkpy_state *state, PyObject *value)
     return NULL;
 }
 
-void
+BKPY_HOT void
 bkpy_coroutine_forget_value(bkpy_state *state)
 {
     PyStopIterationObject *exc = (PyStopIterationObject *)state->stop_iteration;

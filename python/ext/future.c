@@ -47,7 +47,7 @@ take_spare(LoopObject *loop)
     return future;
 }
 
-PyObject *
+BKPY_HOT PyObject *
 bkpy_future_new_unasked(LoopObject *loop)
 {
     const bkpy_state *state = loop->state;
@@ -84,7 +84,7 @@ send_iterator(PyObject *future, PyObject *value, PyObject **ret)
     return r;
 }
 
-PySendResult
+BKPY_HOT PySendResult
 bkpy_future_send(const bkpy_state *state, PyObject *future, PyObject *value,
                  PyObject **ret)
 {
@@ -144,7 +144,7 @@ set_words(const bkpy_future_layout *layout, PyObject *future, PyObject *loop,
     bkpy_future_set_word(future, layout->state, state);
 }
 
-void
+BKPY_HOT void
 bkpy_future_drop(LoopObject *loop, PyObject *future)
 {
     const bkpy_future_layout *layout = &loop->state->future_layout;

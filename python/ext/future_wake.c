@@ -192,7 +192,7 @@ run(const wakeup *self)
     }
 }
 
-static void
+BKPY_HOT static void
 on_wakeup(bk_handle *node)
 {
     wakeup self = *wakeup_of(node);
@@ -242,7 +242,7 @@ queue_wakeup(LoopObject *loop)
 }
 
 /* The callback and its context move from the future to the wake-up. */
-bool
+BKPY_HOT bool
 bkpy_future_wake(LoopObject *loop, PyObject *future)
 {
     const bkpy_future_layout *layout = &loop->state->future_layout;

@@ -164,7 +164,7 @@ is_alive_while_queued(const LoopObject *loop, bkpy_handle_kind kind)
            (kind == BKPY_HANDLE_SOON || kind == BKPY_HANDLE_THREADSAFE);
 }
 
-PyObject *
+BKPY_HOT PyObject *
 bkpy_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
                 Py_ssize_t nargs, PyObject *context, bkpy_handle_kind kind)
 {
@@ -232,7 +232,7 @@ bkpy_handle_clear(PyObject *op)
     return 0;
 }
 
-void
+BKPY_HOT void
 bkpy_handle_dealloc(PyObject *op)
 {
     PyTypeObject *tp = Py_TYPE(op);
@@ -326,7 +326,7 @@ bkpy_handle_track_queued(LoopObject *loop)
     (void)bk_loop_visit_ready(loop->core, track_queued, NULL);
 }
 
-int
+BKPY_HOT int
 bkpy_handle_schedule(PyObject *handle)
 {
     HandleObject *self = HandleObject_CAST(handle);
@@ -387,7 +387,7 @@ unqueue(HandleObject *self)
     }
 }
 
-static void
+BKPY_HOT static void
 on_handle(bk_handle *node)
 {
     PyObject *op = bkpy_handle_of(node);

@@ -172,7 +172,7 @@ is_exit_set(void)
 }
 
 /* asyncio's Handle._run(): 0, or -1 with what leaves it. */
-static int
+BKPY_HOT static int
 run(HandleObject *self)
 {
     PyObject *result = call(self);
@@ -194,7 +194,7 @@ run(HandleObject *self)
     return PyErr_Occurred() == NULL ? 0 : -1;
 }
 
-int
+BKPY_HOT int
 bkpy_handle_run(HandleObject *self)
 {
     int r;
@@ -240,7 +240,7 @@ run_debug(HandleObject *self)
     return r;
 }
 
-void
+BKPY_HOT void
 bkpy_handle_run_now(PyObject *handle)
 {
     HandleObject *self = HandleObject_CAST(handle);

@@ -27,7 +27,7 @@ flush_writes(LoopObject *self)
     }
 }
 
-PyObject *
+BKPY_HOT PyObject *
 bkpy_context_leave(LoopObject *self, PyObject *context, PyObject *result)
 {
     flush_writes(self);
@@ -37,7 +37,7 @@ bkpy_context_leave(LoopObject *self, PyObject *context, PyObject *result)
     return result;
 }
 
-PyObject *
+BKPY_HOT PyObject *
 bkpy_context_call(LoopObject *self, PyObject *context, PyObject *callable,
                   PyObject *const *args, size_t nargsf)
 {

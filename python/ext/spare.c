@@ -58,7 +58,7 @@ push(struct bkpy_spares *spares, PyObject *bytes)
     spares->free_bytes += size;
 }
 
-PyObject *
+BKPY_HOT PyObject *
 bkpy_spare_new(LoopObject *loop, const void *data, size_t len)
 {
     struct bkpy_spares *spares = loop->spares;
@@ -90,7 +90,7 @@ spares_for(LoopObject *loop, Py_ssize_t size, Py_ssize_t most)
     return loop->spares;
 }
 
-void
+BKPY_HOT void
 bkpy_spare_drop(LoopObject *loop, PyObject *bytes)
 {
     struct bkpy_spares *spares = NULL;
@@ -106,7 +106,7 @@ bkpy_spare_drop(LoopObject *loop, PyObject *bytes)
     push(spares, bytes);
 }
 
-PyObject *
+BKPY_HOT PyObject *
 bkpy_spare_lend(LoopObject *loop, bkpy_spare_trail *trail, const void *data,
                 size_t len)
 {
@@ -136,7 +136,7 @@ collect(LoopObject *loop, PyObject **place)
     }
 }
 
-void
+BKPY_HOT void
 bkpy_spare_collect(LoopObject *loop, bkpy_spare_trail *trail)
 {
     collect(loop, &trail->before);

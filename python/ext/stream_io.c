@@ -140,7 +140,7 @@ land_bytes(StreamTransportObject *self, size_t len, void **ret_buf,
     return 1;
 }
 
-static int
+BKPY_HOT static int
 plain_get_buffer(bk_transport *Py_UNUSED(t), void **ret_buf, size_t *ret_len,
                  void *op)
 {
@@ -250,7 +250,7 @@ on_buffer_unused(bk_transport *Py_UNUSED(t), void *op)
 /* --- what was received --- */
 
 /* The loop runs, and so lives until this has returned. */
-static void
+BKPY_HOT static void
 receive(StreamTransportObject *self, const void *data, size_t len)
 {
     LoopObject *loop = self->loop;
@@ -271,7 +271,7 @@ receive(StreamTransportObject *self, const void *data, size_t len)
     }
 }
 
-static void
+BKPY_HOT static void
 on_data_received(bk_transport *Py_UNUSED(t), const void *data, size_t len,
                  void *op)
 {
@@ -369,7 +369,7 @@ on_eof_received(bk_transport *Py_UNUSED(t), void *op)
 
 /* --- the direct path of asyncio's streams --- */
 
-static int
+BKPY_HOT static int
 reader_get_buffer(bk_transport *Py_UNUSED(t), void **ret_buf, size_t *ret_len,
                   void *op)
 {
@@ -456,7 +456,7 @@ reader_buffer_updated(bk_transport *t, size_t len, void *op)
     leave(self, &scope, &read_ready);
 }
 
-static void
+BKPY_HOT static void
 reader_data_received(bk_transport *Py_UNUSED(t), const void *data, size_t len,
                      void *op)
 {
@@ -525,7 +525,7 @@ tls_get_buffer(bk_transport *Py_UNUSED(t), void **Py_UNUSED(ret_buf),
     return 0; /* the loop's own */
 }
 
-static void
+BKPY_HOT static void
 tls_data_received(bk_transport *Py_UNUSED(t), const void *data, size_t len,
                   void *op)
 {

@@ -405,56 +405,48 @@ has_room(const bkpy_attrs *attrs, Py_ssize_t size)
     return value >= 0 && !is_full(size, value);
 }
 
-/* Whether it waits for so many bytes, and nothing but asyncio's own code runs
- * when it is woken. */
+/* Whether it waits for so many bytes. */
 static inline bool
-can_be_handed(const StreamOpObject *op, const bkpy_reader_feeder *from,
-              Py_ssize_t size)
+can_be_handed(StreamOpObject *op, const bkpy_reader_feeder *from,
+              Py_ssize_t size, bkpy_attrs *ret_attrs)
 {
     bkpy_state *state = from->loop->state;
-    bkpy_attrs attrs;
 
     return op->handed == NULL && Py_TYPE(op->waiter) == state->FutureType &&
-           !from->loop->is_debug &&
-           !bkpy_loop_overrides(from->loop, BKPY_OWN_CALL_SOON) &&
            is_readers_protocol(state, from->protocol, op->owner) &&
-           bkpy_reader_look(state, op->owner, &attrs) &&
-           attrs.of[BKPY_READER_EOF] == Py_False &&
-           PyByteArray_CheckExact(attrs.of[BKPY_READER_BUFFER]) &&
-           has_room(&attrs, size) &&
-           bkpy_handover_find((StreamOpObject *)(uintptr_t)op, op->owner,
-                              &attrs, size) != NULL;
+           bkpy_reader_look(state, op->owner, ret_attrs) &&
+           ret_attrs->of[BKPY_READER_EOF] == Py_False &&
+           PyByteArray_CheckExact(ret_attrs->of[BKPY_READER_BUFFER]) &&
+           has_room(ret_attrs, size) &&
+           bkpy_handover_find(op, op->owner, ret_attrs, size) != NULL;
 }
 
-int
+/* Nothing of the user's runs, so the order does not matter. */
+BKPY_HOT int
 bkpy_reader_hand(const bkpy_reader_feeder *from, const void *data, size_t len)
 {
     StreamOpObject *op = from->reading;
-    PyObject *waiter;
-    int r;
+    bkpy_attrs attrs;
+    PyObject *bytes;
 
-    if (op == NULL || !can_be_handed(op, from, (Py_ssize_t)len)) {
+    if (op == NULL || !can_be_handed(op, from, (Py_ssize_t)len, &attrs) ||
+        attrs.of == attrs.walked) {
         return 0;
     }
-    op->handed = bkpy_spare_lend(from->loop, from->given, data, len);
-    if (op->handed == NULL) {
+    bytes = bkpy_spare_lend(from->loop, from->given, data, len);
+    if (bytes == NULL) {
         return -1;
     }
-    Py_INCREF(op);
-    waiter = Py_NewRef(op->waiter);
-    r = bkpy_reader_set_waiter(from->loop->state, op->owner, Py_None);
-    if (r == 0) {
-        r = wake_future(from->loop, waiter);
+    if (!bkpy_future_wake(from->loop, op->waiter)) {
+        Py_DECREF(bytes);
+        return 0;
     }
-    if (r == 0) {
-        r = bkpy_handover_settle(op);
-    }
-    Py_DECREF(waiter);
-    Py_DECREF(op);
-    return r < 0 ? -1 : 1;
+    op->handed = bytes;
+    (void)bkpy_attrs_put(&attrs, BKPY_READER_WAITER, Py_None);
+    return 1;
 }
 
-int
+BKPY_HOT int
 bkpy_stream_reader_hand(StreamTransportObject *self, const void *data,
                         size_t len)
 {

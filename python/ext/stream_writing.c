@@ -156,7 +156,7 @@ length_to_write(StreamTransportObject *self, PyObject *data)
                                     : PyObject_Size(data);
 }
 
-PyObject *
+BKPY_HOT PyObject *
 bkpy_stream_write_data(StreamTransportObject *self, PyObject *data)
 {
     Py_ssize_t len = length_to_write(self, data);
@@ -181,7 +181,7 @@ bkpy_stream_write_data(StreamTransportObject *self, PyObject *data)
     return finish_write(self, r);
 }
 
-PyObject *
+BKPY_HOT PyObject *
 bkpy_stream_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
                   PyObject *kwnames)
 {

@@ -63,7 +63,7 @@ forget_waiter(StreamOpObject *op, bool is_first, const bkpy_attrs *attrs)
 }
 
 /* No exception; false if not all of it is of asyncio's own types. */
-static bool
+BKPY_HOT static bool
 view_reader(StreamOpObject *op, bool is_first, reader_view *ret)
 {
     PyObject *const *of;
@@ -122,7 +122,7 @@ drop(PyObject *buffer, Py_ssize_t size)
 }
 
 /* The first bytes of the buffer leave it. */
-static bkpy_stream_outcome
+BKPY_HOT static bkpy_stream_outcome
 take(StreamOpObject *op, const reader_view *view, Py_ssize_t size,
      PyObject **ret)
 {
@@ -194,16 +194,18 @@ take_handed_shortly(StreamOpObject *op, PyObject **ret)
 
 /* --- waiting --- */
 
-/* As "await waiter" begins. */
-static bkpy_stream_outcome
-await(StreamOpObject *op, PyObject *waiter, PyObject **ret)
+/* As "await waiter" begins; the waiter's reference is taken. */
+static inline bkpy_stream_outcome
+await(StreamOpObject *op, LoopObject *loop, PyObject *transport,
+      PyObject *waiter, PyObject **ret)
 {
-    op->awaited = Py_NewRef(waiter);
-    /* A future that is not done. */
-    return bkpy_future_send(op->method->state, waiter, Py_None, ret) ==
-                   PYGEN_NEXT
-               ? BKPY_STREAM_WAITING
-               : BKPY_STREAM_FAILED;
+    op->awaited = waiter;
+    if (bkpy_future_send(op->method->state, waiter, Py_None, ret) !=
+        PYGEN_NEXT) {
+        return BKPY_STREAM_FAILED; /* of a future that is not done */
+    }
+    bkpy_handover_offer(op, loop, transport, waiter);
+    return BKPY_STREAM_WAITING;
 }
 
 /* The loop, if it is ours and makes futures as we do; borrowed, or NULL. */
@@ -224,50 +226,52 @@ as_own_loop(bkpy_state *state, const bkpy_attrs *attrs)
                : NULL;
 }
 
-/* self._waiter = self._loop.create_future(); await self._waiter */
-static bkpy_stream_outcome
-await_new_future(StreamOpObject *op, LoopObject *loop, PyObject *transport,
-                 PyObject **ret)
-{
-    bkpy_stream_outcome outcome = BKPY_STREAM_FAILED;
-    PyObject *waiter = bkpy_future_new_unasked(loop);
-
-    if (waiter != NULL &&
-        bkpy_reader_set_waiter(op->method->state, op->owner, waiter) == 0) {
-        outcome = await(op, waiter, ret);
-    }
-    if (outcome == BKPY_STREAM_WAITING) {
-        bkpy_handover_offer(op, loop, transport, waiter);
-    }
-    Py_XDECREF(waiter);
-    return outcome;
-}
-
-/* asyncio's _wait_for_data(), the rest of it. */
-static bkpy_stream_outcome
-wait_on(StreamOpObject *op, bool is_paused, const bkpy_attrs *attrs,
-        PyObject **ret)
+/* asyncio's _wait_for_data(), where code of the user's may run in between. */
+static __attribute__((noinline)) bkpy_stream_outcome
+wait_slowly(StreamOpObject *op, LoopObject *loop, bool is_paused,
+            const bkpy_attrs *attrs, PyObject **ret)
 {
     bkpy_state *state = op->method->state;
-    LoopObject *loop = as_own_loop(state, attrs);
+    PyObject *transport = Py_NewRef(attrs->of[BKPY_READER_TRANSPORT]);
     bkpy_stream_outcome outcome = BKPY_STREAM_FAILED;
-    PyObject *transport;
+    PyObject *waiter = NULL;
 
-    if (loop == NULL) {
-        return BKPY_STREAM_UNUSUAL;
-    }
-    /* Held, since from here on code of the user's may run. */
     Py_INCREF(loop);
-    transport = Py_NewRef(attrs->of[BKPY_READER_TRANSPORT]);
     if (!is_paused || resume_reading(state, attrs) == 0) {
-        outcome = await_new_future(op, loop, transport, ret);
+        waiter = bkpy_future_new_unasked(loop);
     }
+    if (waiter != NULL &&
+        bkpy_reader_set_waiter(state, op->owner, waiter) == 0) {
+        outcome = await(op, loop, transport, Py_NewRef(waiter), ret);
+    }
+    Py_XDECREF(waiter);
     Py_DECREF(transport);
     Py_DECREF(loop);
     return outcome;
 }
 
-static bkpy_stream_outcome
+/* The rest of it: self._waiter = self._loop.create_future(); await self._waiter
+ * A future that is there makes no garbage collector run. */
+BKPY_HOT static bkpy_stream_outcome
+wait_on(StreamOpObject *op, bool is_paused, const bkpy_attrs *attrs,
+        PyObject **ret)
+{
+    LoopObject *loop = as_own_loop(op->method->state, attrs);
+    PyObject *waiter;
+
+    if (loop == NULL) {
+        return BKPY_STREAM_UNUSUAL;
+    }
+    if (is_paused || loop->spare_future == NULL || loop->is_debug ||
+        attrs->of == attrs->walked) {
+        return wait_slowly(op, loop, is_paused, attrs, ret);
+    }
+    waiter = bkpy_future_new_unasked(loop);
+    (void)bkpy_attrs_put(attrs, BKPY_READER_WAITER, waiter);
+    return await(op, loop, attrs->of[BKPY_READER_TRANSPORT], waiter, ret);
+}
+
+BKPY_HOT static bkpy_stream_outcome
 wait_for_data(StreamOpObject *op, bool is_first, const reader_view *view,
               PyObject **ret)
 {
@@ -313,7 +317,7 @@ to_size(PyObject *arg, Py_ssize_t *ret_size)
     return *ret_size > 0;
 }
 
-static bkpy_stream_outcome
+BKPY_HOT static bkpy_stream_outcome
 attempt_read(StreamOpObject *op, bool is_first, PyObject **ret)
 {
     bkpy_stream_outcome outcome;
@@ -343,7 +347,7 @@ attempt_read(StreamOpObject *op, bool is_first, PyObject **ret)
     return take(op, &view, Py_MIN(size, view.size), ret);
 }
 
-static bkpy_stream_outcome
+BKPY_HOT static bkpy_stream_outcome
 attempt_readexactly(StreamOpObject *op, bool is_first, PyObject **ret)
 {
     reader_view view;
@@ -365,7 +369,7 @@ attempt_readexactly(StreamOpObject *op, bool is_first, PyObject **ret)
 }
 
 /* Take up to the end of the first separator. */
-static bkpy_stream_outcome
+BKPY_HOT static bkpy_stream_outcome
 take_until(StreamOpObject *op, bool is_first, const char *separator,
            Py_ssize_t size, PyObject **ret)
 {
@@ -393,7 +397,7 @@ take_until(StreamOpObject *op, bool is_first, const char *separator,
     return wait_for_data(op, is_first, &view, ret);
 }
 
-static bkpy_stream_outcome
+BKPY_HOT static bkpy_stream_outcome
 attempt_readuntil(StreamOpObject *op, bool is_first, PyObject **ret)
 {
     if (op->arg == NULL) {
@@ -406,7 +410,7 @@ attempt_readuntil(StreamOpObject *op, bool is_first, PyObject **ret)
                       PyBytes_GET_SIZE(op->arg), ret);
 }
 
-static bkpy_stream_outcome
+BKPY_HOT static bkpy_stream_outcome
 attempt_readline(StreamOpObject *op, bool is_first, PyObject **ret)
 {
     return take_until(op, is_first, "\n", 1, ret);
@@ -473,7 +477,7 @@ is_writable(const transport_view *view, PyObject *data)
             PyMemoryView_Check(data));
 }
 
-static bkpy_stream_outcome
+BKPY_HOT static bkpy_stream_outcome
 call_write(bkpy_state *state, PyObject *self, PyObject *data, PyObject **ret)
 {
     transport_view view;
@@ -528,7 +532,7 @@ lets_write(bkpy_state *state, PyObject *protocol)
                           : lets_write_unusually(state, protocol);
 }
 
-static bkpy_stream_outcome
+BKPY_HOT static bkpy_stream_outcome
 attempt_drain(StreamOpObject *op, bool Py_UNUSED(is_first), PyObject **ret)
 {
     bkpy_state *state = op->method->state;

@@ -45,7 +45,7 @@ trail_of(const bkpy_state *state, PyObject *transport)
                : &TlsTransportObject_CAST(transport)->given;
 }
 
-void
+BKPY_HOT void
 bkpy_handover_offer(StreamOpObject *op, LoopObject *loop, PyObject *transport,
                     PyObject *waiter)
 {
@@ -64,7 +64,7 @@ bkpy_handover_offer(StreamOpObject *op, LoopObject *loop, PyObject *transport,
     }
 }
 
-void
+BKPY_HOT void
 bkpy_handover_withdraw(StreamOpObject *op)
 {
     PyObject *transport = op->transport;

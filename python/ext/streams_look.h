@@ -145,16 +145,33 @@ bkpy_attrs_either(PyObject *dict, const bkpy_attrs_layout layouts[2])
     return values != NULL ? values : bkpy_attrs_values(dict, &layouts[0]);
 }
 
-/* So many of the first values there are, one after the other. */
+/* So many of the first values there are, one after the other. By four, since
+ * they are most often all there. */
 static inline size_t
 bkpy_attrs_count(PyObject *const *values, size_t count)
 {
     size_t i = 0;
 
+    while (i + 4 <= count && values[i] != NULL && values[i + 1] != NULL &&
+           values[i + 2] != NULL && values[i + 3] != NULL) {
+        i += 4;
+    }
     while (i < count && values[i] != NULL) {
         i++;
     }
     return i;
+}
+
+/* Whether all of them are there, for a count that is a constant. */
+static inline bool
+bkpy_attrs_are_complete(PyObject *const *values, size_t count)
+{
+    size_t found = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        found += values[i] != NULL;
+    }
+    return found == count;
 }
 
 /* The attributes themselves, in a dict of this layout that has exactly those,
@@ -198,7 +215,7 @@ bkpy_attrs_look(PyObject *obj, PyObject *const *names, size_t count,
         return bkpy_attrs_walk(names, count, ret_attrs);
     }
     return PyDict_GET_SIZE(dict) == (Py_ssize_t)count &&
-           bkpy_attrs_count(ret_attrs->of, count) == count;
+           bkpy_attrs_are_complete(ret_attrs->of, count);
 }
 
 /* The same with the count as a constant. */
@@ -257,36 +274,32 @@ bkpy_protocol_values(bkpy_state *state, PyObject *protocol)
                                           layout->strong_reader);
 }
 
-/* reader._waiter = waiter, if it can be done without code of the user's. */
+/* attribute i = value, of an object that was looked at just now, if it can be
+ * done without code of the user's but for what was there before. */
 static inline bool
-bkpy_reader_put_waiter(bkpy_state *state, PyObject *reader, PyObject *waiter)
+bkpy_attrs_put(const bkpy_attrs *attrs, size_t i, PyObject *value)
 {
-    PyObject *const *values = NULL;
-    PyObject *before;
+    PyObject *before = attrs->of[i];
 
-    if (Py_TYPE(reader) == state->ReaderType && bkpy_reader_is_usual(state)) {
-        PyObject *dict = bkpy_attrs_dict(reader, state->reader_layouts);
-
-        values = dict == NULL ? NULL
-                              : bkpy_attrs_either(dict, state->reader_layouts);
-    }
-    if (values == NULL || values[BKPY_READER_WAITER] == NULL) {
+    if (attrs->of == attrs->walked) {
         return false;
     }
-    before = values[BKPY_READER_WAITER];
-    ((PyObject **)(uintptr_t)values)[BKPY_READER_WAITER] = Py_NewRef(waiter);
+    ((PyObject **)(uintptr_t)attrs->of)[i] = Py_NewRef(value);
     Py_DECREF(before);
     return true;
 }
 
-/* The whole of it: 0 or -1 with an exception. */
+/* reader._waiter = waiter. 0 or -1 with an exception. */
 int bkpy_reader_assign_waiter(bkpy_state *state, PyObject *reader,
                               PyObject *waiter);
 
 static inline int
 bkpy_reader_set_waiter(bkpy_state *state, PyObject *reader, PyObject *waiter)
 {
-    return bkpy_reader_put_waiter(state, reader, waiter)
+    bkpy_attrs attrs;
+
+    return bkpy_reader_look(state, reader, &attrs) &&
+                   bkpy_attrs_put(&attrs, BKPY_READER_WAITER, waiter)
                ? 0
                : bkpy_reader_assign_waiter(state, reader, waiter);
 }

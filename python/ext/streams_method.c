@@ -168,7 +168,7 @@ is_debugged(StreamMethodObject *self, PyObject *obj)
     return is_debug;
 }
 
-static PyObject *
+BKPY_HOT static PyObject *
 stream_method_call(PyObject *op, PyObject *const *args, size_t nargsf,
                    PyObject *kwnames)
 {

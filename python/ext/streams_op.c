@@ -109,7 +109,7 @@ see_newborn(StreamMethodObject *method)
     }
 }
 
-PyObject *
+BKPY_HOT PyObject *
 bkpy_stream_op_new(StreamMethodObject *method, PyObject *owner, PyObject *arg)
 {
     StreamOpObject *self = op_alloc(method);
@@ -178,7 +178,7 @@ end_wait(StreamOpObject *self)
     }
 }
 
-static int
+BKPY_HOT static int
 stream_op_clear(PyObject *op)
 {
     StreamOpObject *self = StreamOpObject_CAST(op);
@@ -260,7 +260,7 @@ end_early(StreamOpObject *self)
     return true;
 }
 
-static void
+BKPY_HOT static void
 stream_op_dealloc(PyObject *op)
 {
     StreamOpObject *self = StreamOpObject_CAST(op);
@@ -395,7 +395,7 @@ step_inner(StreamOpObject *self, PyObject *value, PyObject **ret)
     return PyIter_Send(self->inner, value, ret);
 }
 
-static PySendResult
+BKPY_HOT static PySendResult
 op_attempt(StreamOpObject *self, PyObject **ret)
 {
     bool is_first = self->step == BKPY_OP_NEW;
@@ -435,7 +435,7 @@ raise_in_inner(StreamOpObject *self, PyObject **ret)
     return bkpy_coroutine_result(result, ret);
 }
 
-static PySendResult
+BKPY_HOT static PySendResult
 op_resume(StreamOpObject *self, PyObject *value, PyObject **ret)
 {
     PySendResult r;
@@ -461,7 +461,7 @@ op_resume(StreamOpObject *self, PyObject *value, PyObject **ret)
     return step_inner(self, Py_None, ret);
 }
 
-static PySendResult
+BKPY_HOT static PySendResult
 stream_op_send_slot(PyObject *op, PyObject *value, PyObject **ret)
 {
     StreamOpObject *self = StreamOpObject_CAST(op);
@@ -494,7 +494,7 @@ stream_op_send(PyObject *op, PyObject *value)
 }
 
 /* NULL without an exception is the end with None. */
-static PyObject *
+BKPY_HOT static PyObject *
 stream_op_iternext(PyObject *op)
 {
     PyObject *result;
