@@ -31,6 +31,10 @@ int bki_tls_write(bk_tls_pump *pump);
 /* Hand the records to the carrier, and look at the marks of writing. */
 int bki_tls_send(bk_tls_pump *pump);
 
+/* Hand over the last records of a connection that has failed; its user is told
+ * of nothing but that. */
+int bki_tls_send_alert(bk_tls_pump *pump);
+
 /* --- pump_buffer.c --- */
 
 /* Records that are left of the receive under way are kept. -ENOMEM. */

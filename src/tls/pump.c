@@ -71,7 +71,7 @@ static int
 fail(bk_tls_pump *pump, int error, bk_tls_stage stage)
 {
     if (error == BK_TLS_ERROR) {
-        int r = bki_tls_send(pump);
+        int r = bki_tls_send_alert(pump);
 
         if (r < 0) {
             return r;
@@ -95,7 +95,7 @@ fail_handshake(bk_tls_pump *pump, int error)
     int r = 0;
 
     if (error == BK_TLS_ERROR) {
-        r = bki_tls_send(pump);
+        r = bki_tls_send_alert(pump);
     }
     pump->_state = BK_TLS_UNWRAPPED;
     if (r < 0) {

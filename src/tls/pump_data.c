@@ -69,6 +69,15 @@ bki_tls_send(bk_tls_pump *pump)
     return check_writing(pump);
 }
 
+int
+bki_tls_send_alert(bk_tls_pump *pump)
+{
+    if (pump->_is_sending_paused || pump->_out._len == 0) {
+        return 0;
+    }
+    return pump->_ops->send(pump, pump->_self);
+}
+
 static ssize_t
 encrypt(bk_tls_pump *pump, const struct bki_tls_plain *plain)
 {
@@ -122,7 +131,7 @@ static int
 fail(bk_tls_pump *pump, int error)
 {
     if (error == BK_TLS_ERROR) {
-        int r = bki_tls_send(pump);
+        int r = bki_tls_send_alert(pump);
 
         if (r < 0) {
             return r;

@@ -154,6 +154,19 @@ async def test_reset_has_the_context_of_the_reader(loop):
         assert protocol.context == "connect"
 
 
+async def test_failure_resumes_nothing(loop):
+    async with accepted() as (transport, protocol, peer):
+        transport.set_write_buffer_limits(high=0)
+        with plain_of(peer) as sock:
+            sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert isinstance(await protocol.lost, ssl.SSLError)
+        assert protocol.calls == [
+            "connection_made",
+            "pause_writing",
+            "connection_lost",
+        ]
+
+
 # Peers that do not say goodbye.
 
 
