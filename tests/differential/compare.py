@@ -12,7 +12,7 @@ import signal
 from typing import NamedTuple
 from unittest import mock
 
-from mutants import HARMLESS, MUTANTS
+from service_mutants import HARMLESS, MUTANTS
 from world import FORGOTTEN, Hung, World
 
 from support.loops import ORACLE, make_loop
@@ -88,10 +88,9 @@ def is_loose(source):
     """Whether a turn more or less, or the order of two objects, is open.
 
     It is where two descriptors may be ready at once, and for signals: CPython
-    wakes up by the same socket for them and for call_soon_threadsafe(). And
-    where TLS fails: becket tells the peer so before it closes.
+    wakes up by the same socket for them and for call_soon_threadsafe().
     """
-    if FAILING_TLS.search(source) or MUCH_TLS.search(source):
+    if MUCH_TLS.search(source):
         return True
     made = len(MADE.findall(source)) + len(PAIR.findall(source))
     several = LOOSE.search(source) is not None
@@ -133,6 +132,7 @@ def by_direction(trace):
 
     Where much is written, it depends on the chunks of it.
     """
+    trace = list(trace)
     most = max((len(event.data or b"") for event in trace), default=0)
     if most >= MUCH:
         trace = [
@@ -142,6 +142,27 @@ def by_direction(trace):
             for event in trace
         ]
     return by_lane(trace)
+
+
+def by_end(trace):
+    """As by_direction(); but not when the peer sees that TLS has failed.
+
+    becket's alert, and what was to be sent before it, is there before CPython
+    closes the connection.
+    """
+    return by_direction(
+        event
+        for event in trace
+        if ".peer" not in event.lane
+        or not (event.data == b"" or event.what.startswith("handshake"))
+    )
+
+
+def view_of(source):
+    """What of two traces has to be equal."""
+    if FAILING_TLS.search(source):
+        return by_end
+    return by_direction if is_loose(source) else list
 
 
 class Verdict(NamedTuple):
@@ -165,21 +186,24 @@ class Judge:
             return play(source, make)
 
     def judge(self, source):
-        """A verdict for each name."""
-        expected = self._play(source, ORACLE)
-        if any(is_open(event) for event in expected):
-            return {name: Verdict("left out") for name in self.names}
-        return {
-            name: self._judge_one(source, name, expected)
+        """A verdict for each name that has to do with the program."""
+        names = [
+            name
             for name in self.names
             if name != FALLBACK or "w.tls" in source
+        ]
+        expected = self._play(source, ORACLE)
+        if any(is_open(event) for event in expected):
+            return dict.fromkeys(names, Verdict("left out"))
+        return {
+            name: self._judge_one(source, name, expected) for name in names
         }
 
     def _judge_one(self, source, name, expected):
         found = self._play(source, name)
         if found == expected:
             return Verdict("same")
-        view = by_direction if is_loose(source) else list
+        view = view_of(source)
         if view(found) == view(expected):
             return Verdict("order")
         for other in OTHER_ORACLES:

@@ -47,6 +47,7 @@ class Server:
         self.server = None
         self.accepted = []
         self.clients = []
+        self.names = {}
 
     @property
     def last(self):
@@ -90,6 +91,8 @@ class Server:
         family = socket.AF_INET if self._over == "tcp" else socket.AF_UNIX
         sock = socket.socket(family)
         try:
+            if self._over == "unix":
+                sock.bind(new_path())  # a name to be known by
             sock.connect(self._address)
         except OSError as exc:
             self._world.note(self.lane, f"refused {type(exc).__name__}")
@@ -97,6 +100,7 @@ class Server:
             return
         sock.setblocking(False)
         peer = self._make_peer(f"{self.lane}.peer{len(self.clients)}", sock)
+        self.names[sock.getsockname()] = len(self.clients)
         self.clients.append(peer)
         self._world.keep_peer(peer)
 
@@ -159,6 +163,11 @@ class AcceptedStream(Stream):
         super().__init__(world, lane, None, 64)
         self.reader, self.writer = reader, writer
 
+    def close(self):
+        # Closed twice, CPython's TLS fails: docs/differences.md.
+        if not self.writer.is_closing():
+            self.writer.close()
+
 
 class StreamServer(Server):
     """A server whose connections are readers and writers.
@@ -166,6 +175,8 @@ class StreamServer(Server):
     What is done with them: "talk" answers lines, "leave" closes at once,
     "fail" raises, "plain" is no coroutine and leaves them to the program.
     """
+
+    accepted_type = AcceptedStream
 
     def __init__(self, world, lane, over, does):
         super().__init__(world, lane, over)
@@ -178,14 +189,20 @@ class StreamServer(Server):
         return await asyncio.start_server(does, limit=64, **where)
 
     def _on_connected(self, reader, writer):
-        accepted = AcceptedStream(self._world, self.new_lane(), reader, writer)
+        number = self.names[writer.get_extra_info("peername")]
+        accepted = self.accepted_type(
+            self._world, f"{self.lane}{number}", reader, writer
+        )
+        accepted.number = number
         self.accepted.append(accepted)
+        # Which of several comes first, after its handshake, is open.
+        self.accepted.sort(key=lambda each: each.number)
         self._world.note(accepted.lane, "client connected")
         self._world.hook(accepted.lane, "client_connected")
+        return accepted
 
     async def _handle(self, reader, writer):
-        self._on_connected(reader, writer)
-        lane = self.last.lane
+        lane = self._on_connected(reader, writer).lane
         try:
             if self._does == "fail":
                 raise self._world.Error("handler")
@@ -193,7 +210,8 @@ class StreamServer(Server):
                 self._world.note(lane, "has read", line)
                 writer.write(line.upper())
                 await writer.drain()
-            writer.close()
+            if not writer.is_closing():
+                writer.close()
             await writer.wait_closed()
         except BaseException as exc:
             self._world.note(lane, f"ended by {type(exc).__name__}")

@@ -370,10 +370,13 @@ def tls_server(writer, name):
 def stream_server(writer, name):
     over = writer.one_of(("unix", "tcp"))
     does = writer.one_of(("talk", "talk", "plain", "leave", "fail"))
+    is_tls = writer.one_of((False, False, True))
+    kind = "tls_stream_server" if is_tls else "stream_server"
     thing = Thing(
-        f'{name} = w.stream_server("{name}", "{over}", "{does}")',
+        f'{name} = w.{kind}("{name}", "{over}", "{does}")',
         (name,),
-        grammar.STREAM_SERVERS + grammar.PEERS,
+        grammar.STREAM_SERVERS
+        + (grammar.TLS_PEERS if is_tls else grammar.PEERS),
         grammar.STREAM_SERVER_CALLS,
     )
     thing.hooks = tuple(f"{lane}.client_connected" for lane in lanes_of(name))

@@ -132,6 +132,7 @@ TLS = (
     "{x}.resume()",
     "{x}.limit({k}, {k})",
     "{x}.limit({n})",
+    "{x}.limit(0)",
     "w.tried({x}.transport.get_write_buffer_limits)",
     "w.tried({x}.is_pending)",
     "w.tried({x}.is_reading)",
@@ -157,6 +158,7 @@ TLS_PEERS = (
     "{x}.flush()\n{x}.peer.recv()",
     "{x}.peer.write_eof()",
     "{x}.peer.send({x}.peer.data({n}))\n{x}.peer.write_eof()",
+    "{x}.peer.send({x}.peer.data({n}))\n{x}.peer.send({x}.peer.data({n}))",
     "{x}.peer.cut()",
     "{x}.peer.close()",
     "{x}.peer.reset()",
@@ -165,6 +167,7 @@ TLS_PEERS = (
 TLS_HANDSHAKES = (
     "{x}.peer.handshake()",
     "{x}.peer.answer()",
+    "{x}.give_up()",
 )
 
 # What is at the far end of sockets, of connections, and of all below.
@@ -294,7 +297,7 @@ STREAM_SERVERS = (
     "{x}.connect()\n{x}.peer.send(b'a line\\nand')",
     "{x}.peer.send(b' more\\n')",
     "{x}.last.write({n})",
-    "{x}.last.writer.close()",
+    "{x}.last.close()",
     "{x}.last.writer.transport.abort()",
 )
 STREAM_SERVER_CALLS = (

@@ -11,7 +11,7 @@ import itertools
 from asyncio import base_events, events, selector_events, streams
 from unittest import mock
 
-from support.loops import make_loop
+from support.loops import loop_class
 
 LOOP = base_events.BaseEventLoop
 SELECTOR_LOOP = selector_events.BaseSelectorEventLoop
@@ -21,9 +21,19 @@ SELECTOR_TRANSPORT = selector_events._SelectorTransport
 MUTANTS = {}
 # Loops that do what they may, if not as CPython does: not to be noticed.
 HARMLESS = {}
+# The kinds of programs that are to notice each.
+KINDS = {}
+PLAIN = (
+    "scheduling",
+    "tasks",
+    "transport",
+    "pair",
+    "watched",
+    "stream",
+)
 
 
-def mutant(target, name):
+def mutant(target, name, kinds=PLAIN, make=asyncio.SelectorEventLoop):
     """The function stands for target.name; it is given the original one, and
     a counter of its calls."""
 
@@ -38,9 +48,10 @@ def mutant(target, name):
                 return function(original, count, *args, **kwargs)
 
             with mock.patch.object(target, name, replacement):
-                yield asyncio.SelectorEventLoop
+                yield make
 
         MUTANTS[function.__name__] = applied
+        KINDS[function.__name__] = kinds
         return function
 
     return decorate
@@ -227,18 +238,22 @@ def end_not_told(original, count, self):
 # --- becket's own loop, with a fault in front of it ---
 
 
-def becket_mutant(function):
+def becket_mutant(kinds):
     """The function is given becket's class and makes a broken subclass."""
 
-    @contextlib.contextmanager
-    def applied():
-        yield function(type(make_loop("epoll")))
+    def decorate(function):
+        @contextlib.contextmanager
+        def applied():
+            yield function(loop_class("epoll"))
 
-    MUTANTS[function.__name__] = applied
-    return function
+        MUTANTS[function.__name__] = applied
+        KINDS[function.__name__] = kinds
+        return function
+
+    return decorate
 
 
-@becket_mutant
+@becket_mutant(PLAIN)
 def becket_order_swapped(base):
     class Broken(base):
         _count = itertools.count(1)
@@ -251,7 +266,7 @@ def becket_order_swapped(base):
     return Broken
 
 
-@becket_mutant
+@becket_mutant(PLAIN)
 def becket_context_dropped(base):
     class Broken(base):
         def call_soon(self, callback, *args, context=None):
@@ -260,7 +275,7 @@ def becket_context_dropped(base):
     return Broken
 
 
-@becket_mutant
+@becket_mutant(PLAIN)
 def becket_cancel_ignored(base):
     class Handle:
         def __init__(self, handle):
@@ -280,7 +295,7 @@ def becket_cancel_ignored(base):
     return Broken
 
 
-@becket_mutant
+@becket_mutant(PLAIN)
 def becket_exception_swallowed(base):
     class Broken(base):
         def call_exception_handler(self, context):
@@ -297,14 +312,16 @@ def with_connections(base, change):
             made = await super().create_connection(factory, **kwargs)
             return change(*made)
 
-        async def connect_accepted_socket(self, factory, sock):
-            made = await super().connect_accepted_socket(factory, sock)
+        async def connect_accepted_socket(self, factory, sock, **kwargs):
+            made = await super().connect_accepted_socket(
+                factory, sock, **kwargs
+            )
             return change(*made)
 
     return Broken
 
 
-@becket_mutant
+@becket_mutant(PLAIN)
 def becket_write_lost(base):
     class Transport:
         def __init__(self, transport):
@@ -324,7 +341,7 @@ def becket_write_lost(base):
     return with_connections(base, change)
 
 
-@becket_mutant
+@becket_mutant(PLAIN)
 def becket_lost_twice(base):
     def change(transport, protocol):
         lost = protocol.connection_lost

@@ -31,6 +31,8 @@ TASK = re.compile(r"\bTask-\d+")
 TYPES = {
     "StreamTransport": "_SelectorSocketTransport",
     "DatagramTransport": "_SelectorDatagramTransport",
+    # Visible in types only: docs/differences.md.
+    "_ThreadSafeHandle": "Handle",
 }
 OF_TLS = re.compile(
     r"asyncio\.sslproto\._SSLProtocolTransport|becket\._core\.SSLTransport"
@@ -84,7 +86,8 @@ def show(value):
         return repr(value)
     if isinstance(value, str):
         return repr(clean(value))
-    return f"<{type(value).__name__}>"
+    name = type(value).__name__
+    return f"<{TYPES.get(name, name)}>"
 
 
 def show_bytes(data):

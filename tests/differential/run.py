@@ -25,8 +25,8 @@ sys.path.insert(1, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
 
 import compare
 import generate
-import mutants
 import search
+from service_mutants import KINDS
 
 import report
 from support.loops import BACKENDS, ORACLE
@@ -43,7 +43,7 @@ def parse(argv):
     parser.add_argument(
         "--poller",
         action="append",
-        choices=(*LOOPS, *mutants.MUTANTS, *mutants.HARMLESS),
+        choices=(*LOOPS, *compare.MUTANTS, *compare.HARMLESS),
         help="only this one, or a broken loop (may be given more than once)",
     )
     parser.add_argument(
@@ -206,14 +206,14 @@ def replay(path, names):
 
 
 def try_mutants(options):
-    noticed = search.notice(mutants.MUTANTS, options.programs, options.seed)
-    for name in mutants.MUTANTS:
+    noticed = search.notice(KINDS, options.programs, options.seed)
+    for name in compare.MUTANTS:
         print(f"{name}: {noticed.get(name, 'not noticed')}")
     print(
-        f"{len(noticed)} of {len(mutants.MUTANTS)} broken loops were noticed"
+        f"{len(noticed)} of {len(compare.MUTANTS)} broken loops were noticed"
         f" within {options.programs} programs"
     )
-    return 0 if len(noticed) == len(mutants.MUTANTS) else 1
+    return 0 if len(noticed) == len(compare.MUTANTS) else 1
 
 
 def main():

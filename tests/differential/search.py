@@ -91,13 +91,23 @@ class Search:
         return None
 
 
-def notice(names, programs, seed):
+def notice(kinds_of, programs, seed):
     """How many programs it took to see that each of these loops is broken.
 
-    A name that is missing was not seen in so many programs.
+    They are names, and the kinds of programs to try. A name that is missing
+    was not seen in so many programs.
     """
-    judge = Judge(list(names))
-    search = Search(judge)
+    noticed = {}
+    for kinds in dict.fromkeys(kinds_of.values()):
+        names = [name for name in kinds_of if kinds_of[name] == kinds]
+        noticed |= notice_by(kinds, names, programs, seed)
+    return noticed
+
+
+def notice_by(kinds, names, programs, seed):
+    """The same, by programs of these kinds."""
+    judge = Judge(names)
+    search = Search(judge, kinds)
     noticed = {}
 
     def look(source, verdicts):

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import ssl
 
-from endpoints import MoreThings, Server
+from endpoints import AcceptedStream, MoreThings, Server, StreamServer
 from record import show
 from things import (
     BufferedRecorder,
@@ -225,6 +225,7 @@ class TlsConnection(Connection):
         self._kind = kind
         self._is_server = "accepted" in how
         self.by_hand = False
+        self._connecting = None
 
     def _make_protocol(self, lane, buffer):
         if buffer:
@@ -233,7 +234,7 @@ class TlsConnection(Connection):
 
     async def create(self):
         if self.by_hand:
-            self._world.loop.create_task(self._create())
+            self._connecting = self._world.loop.create_task(self._create())
         else:
             self.peer.answer()
             await self._create()
@@ -249,6 +250,10 @@ class TlsConnection(Connection):
                 raise
         else:
             self._world.note(self.lane, "is connected")
+
+    def give_up(self):
+        """Cancel what connects it."""
+        self._connecting.cancel()
 
     def _tls(self):
         name = {} if self._is_server else {"server_hostname": NAME}
@@ -314,8 +319,7 @@ class TlsConnection(Connection):
             super().write(size)
 
     def limit(self, *marks):
-        # Once lost, CPython's has no protocol to pause.
-        if not self.is_lost:
+        if not self.is_gone():
             self.transport.set_write_buffer_limits(*marks)
 
     def swap(self, buffer=0):
@@ -331,10 +335,15 @@ class TlsConnection(Connection):
         if self.is_secure() and not self.is_sending():
             self.transport.writelines([self.data(size) for size in sizes])
 
+    def is_gone(self):
+        """CPython's has no protocol any more, and counts what was lost."""
+        if not self.is_made() or self.is_lost:
+            return True
+        sock = self.transport.get_extra_info("socket")
+        return sock is None or sock.fileno() == -1
+
     def is_pending(self):
-        # CPython's counts what was lost.
-        is_gone = self._sock is not None and self._sock.fileno() == -1
-        if not self.is_made() or self.is_lost or is_gone:
+        if self.is_gone():
             return False
         return self.transport.get_write_buffer_size() > 0
 
@@ -455,8 +464,8 @@ class AcceptedOverTls(TlsConnection):
         return "closing" if self.transport.is_closing() else "open"
 
 
-class TlsServer(Server):
-    """A server of the loop, whose clients are TlsPeers."""
+class OverTls:
+    """What makes a server speak TLS; its clients are TlsPeers."""
 
     async def _serve(self, **where):
         return await super()._serve(
@@ -466,16 +475,43 @@ class TlsServer(Server):
             **where,
         )
 
-    def _make_accepted(self):
-        return AcceptedOverTls(self._world, self.new_lane())
-
     def _make_peer(self, lane, sock):
         peer = TlsPeer(self._world, lane, sock, self.flush, False, "new")
         peer.answer()
         return peer
 
+
+class TlsServer(OverTls, Server):
+    def _make_accepted(self):
+        return AcceptedOverTls(self._world, self.new_lane())
+
     def _are_all_made(self):
         return all(each.is_made() for each in self.accepted)
+
+
+class AcceptedTlsStream(AcceptedStream):
+    """Of one that is closing nothing is asked.
+
+    asyncio itself closes it twice, and CPython's fails then:
+    docs/differences.md.
+    """
+
+    def write(self, size):
+        if not self.writer.is_closing():
+            super().write(size)
+
+    def flush(self):
+        if not self.writer.is_closing():
+            super().flush()
+            flush_socket(self.writer)
+
+    def state(self):
+        closing = "closing" if self.writer.is_closing() else "open"
+        return f"{closing}, {'' if self.reader.at_eof() else 'not '}at its end"
+
+
+class TlsStreamServer(OverTls, StreamServer):
+    accepted_type = AcceptedTlsStream
 
 
 class SecureThings(MoreThings):
@@ -513,6 +549,9 @@ class SecureThings(MoreThings):
 
     def tls_server(self, lane, over="unix"):
         return self._add_server(TlsServer(self, lane, over))
+
+    def tls_stream_server(self, lane, over="unix", does="talk"):
+        return self._add_server(TlsStreamServer(self, lane, over, does))
 
     def _add_tls_peer(self, thing, sock, is_server, kind):
         peer = TlsPeer(

@@ -425,7 +425,9 @@ class Stream:
         if self.writer is None:
             return "never made"
         transport = self.writer.transport
-        fd = transport.get_extra_info("socket").fileno()
+        # TLS forgets it at the end.
+        sock = transport.get_extra_info("socket")
+        fd = -1 if sock is None else sock.fileno()
         return (
             f"{'closing' if transport.is_closing() else 'open'},"
             f"{'' if transport.is_reading() else ' not'} reading,"

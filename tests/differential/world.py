@@ -107,6 +107,7 @@ class World(AllThings):
         self._hooks = {}
         self._each_turn = []
         self._settled = False
+        self._failure = None  # of the harness itself
         for name in NAMES:
             setattr(self, name, NOTHING)
 
@@ -309,6 +310,8 @@ class World(AllThings):
                 raise
             except BaseException as exc:
                 self.note("run", f"raised {show(exc)}")
+            if self._failure is not None:
+                raise self._failure
             if self._settled:
                 return
             self.note("run", "stopped")
@@ -317,8 +320,13 @@ class World(AllThings):
     def _pass(self):
         """Count a turn; the last of a step stops the loop."""
         self.turn += 1
-        self._each_turn = [each for each in self._each_turn if each()]
-        self.settle_children()
+        try:
+            self._each_turn = [each for each in self._each_turn if each()]
+            self.settle_children()
+        except BaseException as exc:
+            self._failure = exc
+            self.loop.stop()
+            return
         quiet, length = self._count
         quiet = quiet + 1 if length == len(self.trace) else 0
         self._count = (quiet, len(self.trace))
