@@ -303,11 +303,11 @@ class _UnixSubprocessTransport(asyncio.SubprocessTransport):
         pipes = self._pipes.values()
         if all(pipe is not None and pipe.disconnected for pipe in pipes):
             self._finished = True
-            self._call(self._call_connection_lost)
+            self._call(self._call_connection_lost, None)
 
-    def _call_connection_lost(self) -> None:
+    def _call_connection_lost(self, exc: None) -> None:
         try:
-            self._protocol.connection_lost(None)
+            self._protocol.connection_lost(exc)
         finally:
             self._wake_waiters()
             self._loop = None

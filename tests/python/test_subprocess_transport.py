@@ -565,6 +565,29 @@ async def test_close_in_an_event(loop, event):
     assert transport.is_closing()
 
 
+async def test_connection_lost_fails(loop, errors):
+    """The handler is told of asyncio's own callback."""
+
+    class Failing(Log):
+        def connection_lost(self, exc):
+            super().connection_lost(exc)
+            raise RuntimeError("why not")
+
+    transport, protocol = await loop.subprocess_exec(Failing, "true")
+    await within(protocol.lost)
+    await asyncio.sleep(0)
+    told = errors.pop()
+    # Newer Pythons show no arguments.
+    shown = "(None)" in repr(asyncio.Handle(print, (None,), loop))
+    assert re.fullmatch(
+        r"Exception in callback \w*SubprocessTransport\."
+        rf"_call_connection_lost\({'None' if shown else ''}\)",
+        told["message"],
+    )
+    assert str(told["exception"]) == "why not"
+    transport.close()
+
+
 @pytest.mark.oracle_skip(
     "the thread that has waited may still hold it",
     when=sys.version_info < (3, 12),
