@@ -28,6 +28,7 @@ FALLBACK = "sslobject"
 LIMIT = 20
 # More than this arrives in chunks, as the kernel and the loop please.
 MUCH = 65536
+FAILED = re.compile(r"connection_lost [^@]")
 REPETITIONS = 3
 MADE = re.compile(r"^ *[\w, ]+ = w\.(?!loop\b)\w+\(", re.MULTILINE)
 PAIR = re.compile(r" = w\.(?:tls_)?pair\(")
@@ -141,7 +142,18 @@ def by_direction(trace):
             else event
             for event in trace
         ]
-    return by_lane(trace)
+    lanes = by_lane(trace)
+    for events in lanes.values():
+        if any(FAILED.match(event.what) for event in events):
+            cut_much(events)
+    return lanes
+
+
+def cut_much(events):
+    """How much more came before a connection has failed is open."""
+    for number, event in enumerate(events):
+        if event.data is not None:
+            events[number] = event._replace(data=event.data[:MUCH])
 
 
 def by_end(trace):

@@ -409,7 +409,7 @@ class MoreThings(Things):
 
     def __init__(self):
         super().__init__()
-        self._servers = []
+        self.servers = []
 
     def server(self, lane, over="unix", is_started=True):
         return self._add_server(Server(self, lane, over, is_started))
@@ -418,11 +418,15 @@ class MoreThings(Things):
         return self._add_server(StreamServer(self, lane, over, does))
 
     def _add_server(self, server):
-        self._servers.append(server)
+        self.servers.append(server)
         return self._add(server)
 
+    def drop(self):
+        super().drop()
+        self.servers.clear()
+
     def have_forgotten(self):
-        return any(each.has_forgotten() for each in self._servers)
+        return any(each.has_forgotten() for each in self.servers)
 
     def datagrams(self, lane, over="unix"):
         sock, far = datagram_pair(over)

@@ -287,6 +287,10 @@ class AllThings(SecureThings):
         self.children.append(child)
         return self._add(child)
 
+    def drop(self):
+        super().drop()
+        self.children.clear()
+
     def settle_children(self):
         for child in self.children:
             child.settle()
