@@ -254,6 +254,7 @@ typedef struct bkpy_state {
     bkpy_class_guard tls_transport_guard;
     /* Of asyncio's instances, also once their class is ours; of those that
      * were ours from the start. */
+    size_t keys_count_at; /* where the keys of a dict count their names; 0 */
     bkpy_attrs_layout reader_layouts[2];
     bkpy_attrs_layout writer_layouts[2];
     bkpy_protocol_layout protocol_layout;

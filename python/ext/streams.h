@@ -32,6 +32,9 @@
 int bkpy_attrs_learn(PyObject *obj, PyObject *const *names, size_t count,
                      bkpy_attrs_layout *ret_layout);
 
+/* The same for the keys that they share: where those count themselves. */
+int bkpy_attrs_learn_keys(bkpy_state *state);
+
 /* --- our classes (streams_class.c) --- */
 
 /* True for a reader of exactly asyncio's class, on a loop of ours. */

@@ -11,14 +11,23 @@
  * is tried out at import, on an instance with attributes of our own; a dict
  * with any other keys is walked through as usual. Where there is a value in the
  * array, another one may take its place, which is what the interpreter does to
- * set an attribute. Where an instance has the pointer to its dict is tried out
- * likewise.
+ * set an attribute. Where an instance has the pointer to its dict, and the keys
+ * their number, is tried out likewise.
  */
 
 #include "streams.h"
 
 #include <stddef.h>
 #include <string.h>
+
+BKPY_COLD PyObject *
+bkpy_attrs_ask_dict(PyObject *obj)
+{
+    PyObject *dict = PyObject_GenericGetDict(obj, NULL);
+
+    Py_XDECREF(dict); /* the object keeps it */
+    return dict;
+}
 
 /* --- the array of values --- */
 
@@ -136,15 +145,75 @@ bkpy_attrs_learn(PyObject *obj, PyObject *const *names, size_t count,
     return r;
 }
 
+/* --- the keys --- */
+
+/* Of the words of a dict's keys before the names themselves. */
+#define KEYS_WORDS 5
+
+static bool
+read_keys(PyObject *obj, size_t *ret_words)
+{
+    PyObject *dict = bkpy_attrs_ask_dict(obj);
+
+    if (dict == NULL || !has_values(dict)) {
+        return false;
+    }
+    memcpy(ret_words, ((PyDictObject *)dict)->ma_keys,
+           KEYS_WORDS * sizeof(*ret_words));
+    return true;
+}
+
+/* The only word that was one with one attribute and is two with two. */
+static size_t
+find_count(const size_t *one, const size_t *two)
+{
+    size_t found = 0;
+
+    for (size_t i = 1; i < KEYS_WORDS; i++) {
+        if (one[i] == 1 && two[i] == 2) {
+            if (found != 0) {
+                return 0;
+            }
+            found = i * sizeof(*one);
+        }
+    }
+    return found;
+}
+
+/* Found out on a class of our own, whose instances then share these keys. */
+int
+bkpy_attrs_learn_keys(bkpy_state *state)
+{
+    PyObject *cls =
+        PyObject_CallFunction((PyObject *)&PyType_Type, "s(){}", "Sample");
+    PyObject *obj = cls == NULL ? NULL : PyObject_CallNoArgs(cls);
+    size_t one[KEYS_WORDS], two[KEYS_WORDS];
+    int r = -1;
+
+    if (obj != NULL && PyObject_SetAttr(obj, state->str_name, Py_None) == 0) {
+        bool is_read = BKPY_HAS_SHARED_KEYS && read_keys(obj, one);
+
+        r = PyObject_SetAttr(obj, state->str_loop, Py_None);
+        if (r == 0 && is_read && read_keys(obj, two)) {
+            state->keys_count_at = find_count(one, two);
+        }
+    }
+    Py_XDECREF(obj);
+    Py_XDECREF(cls);
+    return PyErr_Occurred() == NULL ? r : -1;
+}
+
 /* --- looking --- */
 
-BKPY_COLD PyObject *
-bkpy_attrs_ask_dict(PyObject *obj)
+BKPY_COLD size_t
+bkpy_attrs_count(PyObject *const *values, size_t count)
 {
-    PyObject *dict = PyObject_GenericGetDict(obj, NULL);
+    size_t i = 0;
 
-    Py_XDECREF(dict); /* the object keeps it */
-    return dict;
+    while (i < count && values[i] != NULL) {
+        i++;
+    }
+    return i;
 }
 
 BKPY_COLD bool

@@ -542,6 +542,10 @@ bkpy_streams_setup(PyObject *module, bkpy_state *state)
         return -1;
     }
     collect_names(state);
+    if (bkpy_attrs_learn_keys(state) < 0) {
+        Py_DECREF(streams);
+        return -1;
+    }
     is_complete = find_originals(state, PyModule_GetDict(streams));
     Py_DECREF(streams);
     state->stream_reader_property = PyObject_GetAttr(

@@ -145,40 +145,41 @@ bkpy_attrs_either(PyObject *dict, const bkpy_attrs_layout layouts[2])
     return values != NULL ? values : bkpy_attrs_values(dict, &layouts[0]);
 }
 
-/* So many of the first values there are, one after the other. By four, since
- * they are most often all there. */
-static inline size_t
-bkpy_attrs_count(PyObject *const *values, size_t count)
-{
-    size_t i = 0;
+/* So many of the first values there are, one after the other. */
+size_t bkpy_attrs_count(PyObject *const *values, size_t count);
 
-    while (i + 4 <= count && values[i] != NULL && values[i + 1] != NULL &&
-           values[i + 2] != NULL && values[i + 3] != NULL) {
-        i += 4;
-    }
-    while (i < count && values[i] != NULL) {
-        i++;
-    }
-    return i;
-}
+/* So many names that are not used are looked at, at most. */
+#define BKPY_UNUSED_NAMES_MAX 2
 
-/* Whether all of them are there, for a count that is a constant. */
+/* Of a dict with so many attributes: that it has just the first ones, which
+ * shows most often in that no instance has ever had another. */
 static inline bool
-bkpy_attrs_are_complete(PyObject *const *values, size_t count)
+bkpy_attrs_are_first(const bkpy_state *state, PyObject *dict,
+                     PyObject *const *values, size_t count)
 {
-    size_t found = 0;
+    const void *keys = ((PyDictObject *)dict)->ma_keys;
+    size_t names;
 
-    for (size_t i = 0; i < count; i++) {
-        found += values[i] != NULL;
+    if (state->keys_count_at == 0) {
+        return bkpy_attrs_count(values, count) == count;
     }
-    return found == count;
+    memcpy(&names, (const char *)keys + state->keys_count_at, sizeof(names));
+    if (names > count + BKPY_UNUSED_NAMES_MAX) {
+        return bkpy_attrs_count(values, count) == count;
+    }
+    for (size_t i = count; i < names; i++) {
+        if (values[i] != NULL) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* The attributes themselves, in a dict of this layout that has exactly those,
  * and perhaps the optional one (an index); borrowed, or NULL. */
 static inline PyObject *const *
-bkpy_attrs_find(PyObject *dict, const bkpy_attrs_layout *layout, size_t count,
-                size_t optional)
+bkpy_attrs_find(const bkpy_state *state, PyObject *dict,
+                const bkpy_attrs_layout *layout, size_t count, size_t optional)
 {
     PyObject *const *values = bkpy_attrs_values(dict, layout);
     size_t used = (size_t)PyDict_GET_SIZE(dict);
@@ -187,13 +188,16 @@ bkpy_attrs_find(PyObject *dict, const bkpy_attrs_layout *layout, size_t count,
     if (values == NULL) {
         return NULL;
     }
+    if (used == count) {
+        return bkpy_attrs_are_first(state, dict, values, count) ? values : NULL;
+    }
     found = bkpy_attrs_count(values, count);
-    if (found == optional && found < count) {
-        used++;
+    if (found == optional && found < count && used + 1 == count) {
         found++;
         found += bkpy_attrs_count(values + found, count - found);
+        return found == count ? values : NULL;
     }
-    return found == count && used == count ? values : NULL;
+    return NULL;
 }
 
 /* Fill *ret_attrs, whose dict is known, by walking through that. False if it
@@ -204,8 +208,9 @@ bool bkpy_attrs_walk(PyObject *const *names, size_t count,
 /* Fill *ret_attrs if obj has exactly the attributes that asyncio gives it, made
  * in the same order. No exception. */
 static inline bool
-bkpy_attrs_look(PyObject *obj, PyObject *const *names, size_t count,
-                const bkpy_attrs_layout layouts[2], bkpy_attrs *ret_attrs)
+bkpy_attrs_look(const bkpy_state *state, PyObject *obj, PyObject *const *names,
+                size_t count, const bkpy_attrs_layout layouts[2],
+                bkpy_attrs *ret_attrs)
 {
     PyObject *dict = bkpy_attrs_dict(obj, layouts);
 
@@ -215,7 +220,7 @@ bkpy_attrs_look(PyObject *obj, PyObject *const *names, size_t count,
         return bkpy_attrs_walk(names, count, ret_attrs);
     }
     return PyDict_GET_SIZE(dict) == (Py_ssize_t)count &&
-           bkpy_attrs_are_complete(ret_attrs->of, count);
+           bkpy_attrs_are_first(state, dict, ret_attrs->of, count);
 }
 
 /* The same with the count as a constant. */
@@ -223,16 +228,16 @@ static inline bool
 bkpy_attrs_look_at_reader(const bkpy_state *state, PyObject *reader,
                           bkpy_attrs *ret_attrs)
 {
-    return bkpy_attrs_look(reader, state->reader_names, BKPY_READER_ATTRS,
-                           state->reader_layouts, ret_attrs);
+    return bkpy_attrs_look(state, reader, state->reader_names,
+                           BKPY_READER_ATTRS, state->reader_layouts, ret_attrs);
 }
 
 static inline bool
 bkpy_attrs_look_at_writer(const bkpy_state *state, PyObject *writer,
                           bkpy_attrs *ret_attrs)
 {
-    return bkpy_attrs_look(writer, state->writer_names, BKPY_WRITER_ATTRS,
-                           state->writer_layouts, ret_attrs);
+    return bkpy_attrs_look(state, writer, state->writer_names,
+                           BKPY_WRITER_ATTRS, state->writer_layouts, ret_attrs);
 }
 
 /* --- objects of our classes --- */
@@ -270,8 +275,8 @@ bkpy_protocol_values(bkpy_state *state, PyObject *protocol)
         dict = bkpy_attrs_dict(protocol, &layout->attrs);
     }
     return dict == NULL ? NULL
-                        : bkpy_attrs_find(dict, &layout->attrs, layout->count,
-                                          layout->strong_reader);
+                        : bkpy_attrs_find(state, dict, &layout->attrs,
+                                          layout->count, layout->strong_reader);
 }
 
 /* attribute i = value, of an object that was looked at just now, if it can be

@@ -330,10 +330,17 @@ take_over(StreamOpObject *self)
 
 /* --- steps --- */
 
-static void
+static inline void
 op_finish(StreamOpObject *self)
 {
-    (void)stream_op_clear((PyObject *)self);
+    if (self->transport != NULL || self->handed != NULL ||
+        self->awaited != NULL || self->inner != NULL || self->gate != NULL) {
+        (void)stream_op_clear((PyObject *)self);
+        return;
+    }
+    self->step = BKPY_OP_DONE;
+    Py_CLEAR(self->arg);
+    Py_CLEAR(self->owner);
 }
 
 /* Attempts and steps may run Python code, which must not end the operation
@@ -395,27 +402,32 @@ step_inner(StreamOpObject *self, PyObject *value, PyObject **ret)
     return PyIter_Send(self->inner, value, ret);
 }
 
-BKPY_HOT static PySendResult
-op_attempt(StreamOpObject *self, PyObject **ret)
+/* When an attempt could not do it. */
+BKPY_COLD static PySendResult
+leave_to_inner(StreamOpObject *self, PyObject **ret)
 {
-    bool is_first = self->step == BKPY_OP_NEW;
+    end_wait(self);
+    return take_over(self) < 0 ? PYGEN_ERROR : step_inner(self, Py_None, ret);
+}
 
-    switch (self->method->kind->attempt(self, is_first, ret)) {
-    case BKPY_STREAM_DONE:
+static inline PySendResult
+op_attempt(StreamOpObject *self, bool is_first, PyObject **ret)
+{
+    bkpy_stream_outcome outcome =
+        self->method->kind->attempt(self, is_first, ret);
+
+    if (outcome == BKPY_STREAM_DONE) {
         return PYGEN_RETURN;
-    case BKPY_STREAM_WAITING:
+    }
+    if (outcome == BKPY_STREAM_WAITING) {
         self->step = BKPY_OP_WAITING;
         if (self->method->newborn == self) {
             see_newborn(self->method);
         }
         return PYGEN_NEXT;
-    case BKPY_STREAM_FAILED:
-        return PYGEN_ERROR;
-    case BKPY_STREAM_UNUSUAL:
-        break;
     }
-    end_wait(self);
-    return take_over(self) < 0 ? PYGEN_ERROR : step_inner(self, Py_None, ret);
+    return outcome == BKPY_STREAM_FAILED ? PYGEN_ERROR
+                                         : leave_to_inner(self, ret);
 }
 
 /* asyncio's coroutine raises what the waiter has raised. */
@@ -435,7 +447,7 @@ raise_in_inner(StreamOpObject *self, PyObject **ret)
     return bkpy_coroutine_result(result, ret);
 }
 
-BKPY_HOT static PySendResult
+static inline PySendResult
 op_resume(StreamOpObject *self, PyObject *value, PyObject **ret)
 {
     PySendResult r;
@@ -451,7 +463,7 @@ op_resume(StreamOpObject *self, PyObject *value, PyObject **ret)
     if (r == PYGEN_RETURN && self->inner == NULL) {
         Py_CLEAR(*ret);
         bkpy_handover_withdraw(self);
-        return op_attempt(self, ret);
+        return op_attempt(self, false, ret);
     }
     end_wait(self);
     if (r == PYGEN_ERROR) {
@@ -461,10 +473,9 @@ op_resume(StreamOpObject *self, PyObject *value, PyObject **ret)
     return step_inner(self, Py_None, ret);
 }
 
-BKPY_HOT static PySendResult
-stream_op_send_slot(PyObject *op, PyObject *value, PyObject **ret)
+static inline PySendResult
+op_step(StreamOpObject *self, PyObject *value, PyObject **ret)
 {
-    StreamOpObject *self = StreamOpObject_CAST(op);
     bool is_new = self->step == BKPY_OP_NEW && self->inner == NULL;
     PySendResult r;
 
@@ -474,12 +485,18 @@ stream_op_send_slot(PyObject *op, PyObject *value, PyObject **ret)
         return PYGEN_ERROR;
     }
     self->is_running = true;
-    r = is_new ? op_attempt(self, ret) : op_resume(self, value, ret);
+    r = is_new ? op_attempt(self, true, ret) : op_resume(self, value, ret);
     self->is_running = false;
     if (r != PYGEN_NEXT) {
         op_finish(self);
     }
     return r;
+}
+
+static PySendResult
+stream_op_send_slot(PyObject *op, PyObject *value, PyObject **ret)
+{
+    return op_step(StreamOpObject_CAST(op), value, ret);
 }
 
 static PyObject *
@@ -498,7 +515,7 @@ BKPY_HOT static PyObject *
 stream_op_iternext(PyObject *op)
 {
     PyObject *result;
-    PySendResult r = stream_op_send_slot(op, Py_None, &result);
+    PySendResult r = op_step(StreamOpObject_CAST(op), Py_None, &result);
 
     if (r == PYGEN_RETURN && result == Py_None) {
         Py_CLEAR(result);

@@ -423,3 +423,69 @@ async def test_drain_shows_what_it_waits_for(loop):
         assert "_drain_helper" in lines[-1]
         connection.transport.get_protocol().resume_writing()
         await task
+
+
+# --- as many attributes as usual, but not the same ---
+
+
+async def test_another_attribute_of_a_reader(loop):
+    async with connected() as connection:
+        reader = connection.reader
+        connection.feed(b"data")
+        await spin(2)
+        exception = reader._exception
+        del reader._exception
+        reader.other = None
+        with pytest.raises(AttributeError, match="_exception"):
+            await reader.read(10)
+        with pytest.raises(AttributeError, match="_exception"):
+            await connection.writer.drain()
+        reader._exception = exception
+        assert await reader.read(10) == b"data"
+        del reader.other
+        connection.feed(b"more")
+        assert await reader.read(10) == b"more"
+
+
+async def test_another_attribute_of_a_writer(loop):
+    async with connected() as connection:
+        writer = connection.writer
+        reader = writer._reader
+        del writer._reader
+        writer.other = None
+        with pytest.raises(AttributeError, match="_reader"):
+            await writer.drain()
+        writer._reader = reader
+        await writer.drain()
+        del writer.other
+        await writer.drain()
+
+
+async def test_another_attribute_of_a_protocol(loop):
+    async with connected() as connection:
+        protocol = connection.transport.get_protocol()
+        seen = []
+        del protocol._source_traceback
+        protocol.data_received = seen.append
+        task = asyncio.create_task(connection.reader.read(10))
+        await spin(2)
+        connection.feed(b"data")
+        await spin(3)
+        assert seen == [b"data"]
+        del protocol.data_received
+        connection.feed(b"more")
+        assert await task == b"more"
+
+
+async def test_method_of_a_protocol_in_place_of_an_attribute(loop):
+    async with connected() as connection:
+        protocol = connection.transport.get_protocol()
+        seen = []
+
+        async def patched():
+            seen.append(None)
+
+        del protocol._source_traceback
+        protocol._drain_helper = patched
+        await connection.writer.drain()
+        assert seen == [None]
