@@ -103,10 +103,11 @@ class TlsMixin(LoopBase):
         server_hostname: str | None = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
-    ) -> asyncio.Transport:
+    ) -> asyncio.Transport | None:
         """Go on with TLS on a connection.
 
-        Returns the transport that protocol has from now on.
+        Returns the transport that protocol has from now on; None if the
+        connection was closed meanwhile.
         """
         if ssl_module is None:
             raise RuntimeError("Python ssl module is not available")
@@ -127,7 +128,6 @@ class TlsMixin(LoopBase):
             handshake_timeout=ssl_handshake_timeout,
             shutdown_timeout=ssl_shutdown_timeout,
         ).protocol(self, protocol, waiter, call_connection_made=False)
-        app_transport = tls._app_transport
         # Nothing may come before connection_made().
         lower: Any = transport
         lower.pause_reading()
@@ -145,5 +145,4 @@ class TlsMixin(LoopBase):
             resumed.cancel()
             del waiter  # it has the exception, which has this frame
             raise
-        assert app_transport is not None
-        return app_transport
+        return tls._app_transport

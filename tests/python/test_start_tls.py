@@ -214,12 +214,14 @@ async def test_cancelled_before_it_began(loop):
 
 @pytest.mark.parametrize("how", ["abort", "close"])
 async def test_lower_transport_is_lost_before_it_begins(loop, how):
-    """connection_lost() then comes ahead of connection_made()."""
+    """connection_lost() then comes ahead of connection_made(). aiohttp asks
+    for None, which tells it that there is no connection."""
     async with plain_pair(loop) as (client, server):
         getattr(client.transport, how)()
-        await loop.start_tls(
+        transport = await loop.start_tls(
             client.transport, client, client_context(), server_hostname=NAME
         )
+        assert transport is None
         await spin(5)
         assert client.lost.done()
         await server.lost
