@@ -20,6 +20,13 @@ def is_debug_build():
     return hasattr(sys, "gettotalrefcount")
 
 
+def clear_internal_caches():
+    if hasattr(sys, "_clear_internal_caches"):  # FIXME(py 3.12): always.
+        sys._clear_internal_caches()
+    else:
+        sys._clear_type_cache()
+
+
 def clean_up():
     """Drop what caches hold, as far as they can be emptied."""
     linecache.clearcache()
@@ -29,7 +36,7 @@ def clean_up():
         known = getattr(module, "__warningregistry__", None)
         if isinstance(known, dict):
             known.clear()
-    sys._clear_type_cache()
+    clear_internal_caches()
     for _ in range(3):
         gc.collect()
 
