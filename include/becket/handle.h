@@ -24,7 +24,8 @@ struct bk_handle {
     bk_handle *_prev;
     bk_handle_cb _callback;
     uint32_t _state; /* where it is linked; atomic, see src/loop/internal.h */
-    uint32_t _flags; /* private to the library */
+    uint16_t _flags; /* private to the library */
+    uint16_t _rank;  /* of a timer */
 };
 
 /* Prepare the caller's storage. Thread: any. */

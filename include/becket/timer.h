@@ -3,8 +3,8 @@
  * SPDX-License-Identifier: MIT
  *
  * Timers live in an indexed 4-ary heap. A timer never fires early; timers due
- * at the same time fire in the order in which they were scheduled; cancelling
- * removes at once.
+ * at the same time fire in the order of their ranks, and of one rank in the
+ * order in which they were scheduled; cancelling removes at once.
  *
  * asyncio: loop.call_later, loop.call_at, asyncio.TimerHandle.
  */
@@ -34,6 +34,11 @@ bk_timer_of(bk_handle *handle)
     return (bk_timer *)(void *)handle;
 }
 
+/* Its place among timers that are due at the same nanosecond, from the next
+ * scheduling on: for whoever has a finer clock. 0 to begin with. Thread:
+ * loop. */
+BK_API void bk_timer_set_rank(bk_timer *timer, uint16_t rank);
+
 /* The point in time it was last scheduled for. Thread: loop. */
 BK_API uint64_t bk_timer_when(const bk_timer *timer);
 
@@ -43,9 +48,9 @@ BK_API bool bk_timer_is_scheduled(const bk_timer *timer);
 /* Run the callback at when_ns, on bk_loop_time()'s clock; a time that has
  * passed means the next turn; BK_TIME_NEVER never comes. The timer is lent
  * until its callback starts or bk_timer_cancel() returns 1. A timer that is
- * scheduled already is moved, to the end of those that are due at the same
- * time. -ENOMEM (it stays where it is), -EBADF (closed), -EBUSY: another loop
- * has it. Thread: loop. */
+ * scheduled already is moved, to the end of those of its rank that are due at
+ * the same time. -ENOMEM (it stays where it is), -EBADF (closed), -EBUSY:
+ * another loop has it. Thread: loop. */
 BK_API int bk_loop_schedule_at(bk_loop *loop, bk_timer *timer,
                                uint64_t when_ns);
 

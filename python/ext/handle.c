@@ -350,13 +350,15 @@ int
 bkpy_handle_schedule_at(PyObject *handle, double when, PyObject *when_object)
 {
     HandleObject *self = HandleObject_CAST(handle);
+    uint16_t rank;
+    uint64_t when_ns = bkpy_seconds_to_ns(when, &rank);
 
     self->when = when;
     self->when_object = Py_XNewRef(when_object);
+    bk_timer_set_rank(&self->node.timer, rank);
     queue_takes(self);
-    return queue_result(self,
-                        bk_loop_schedule_at(self->loop->core, &self->node.timer,
-                                            bkpy_seconds_to_ns(when)));
+    return queue_result(self, bk_loop_schedule_at(self->loop->core,
+                                                  &self->node.timer, when_ns));
 }
 
 void

@@ -137,8 +137,9 @@ PyObject *bkpy_loop_add_handle(LoopObject *self, PyObject *callback,
 int bkpy_loop_time(LoopObject *self, double *ret_seconds);
 
 /* Seconds of loop.time() as a point in time of the core: the first nanosecond
- * that is not before it, so that a timer is never early. */
-uint64_t bkpy_seconds_to_ns(double seconds);
+ * that is not before it, so that a timer is never early. *ret_rank: its place
+ * among those that become the same nanosecond. */
+uint64_t bkpy_seconds_to_ns(double seconds, uint16_t *ret_rank);
 double bkpy_ns_to_seconds(uint64_t ns);
 
 /* A future of this loop: loop.create_future() past overrides. New reference. */

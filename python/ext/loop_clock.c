@@ -120,11 +120,23 @@ bkpy_ns_to_seconds(uint64_t ns)
     return (double)ns / 1e9;
 }
 
+/* Where in the nanosecond before this end, in 65536ths. The difference is
+ * exact: the two are close to each other. */
+static uint16_t
+rank_before(double end, double seconds)
+{
+    double rank = UINT16_MAX - (end - seconds) * (UINT16_MAX * 1e9);
+
+    return rank > 0.0 ? (uint16_t)rank : 0;
+}
+
 uint64_t
-bkpy_seconds_to_ns(double seconds)
+bkpy_seconds_to_ns(double seconds, uint16_t *ret_rank)
 {
     double ns;
+    double end;
 
+    *ret_rank = 0;
     /* NaN is none of these: it is due at once, as in asyncio. */
     if (!(seconds > 0.0)) {
         return 0;
@@ -134,9 +146,10 @@ bkpy_seconds_to_ns(double seconds)
     }
     ns = ceil(seconds * 1e9);
     /* The product may have been rounded down. */
-    while (ns / 1e9 < seconds) {
+    while ((end = ns / 1e9) < seconds) {
         ns = ceil(nextafter(ns, INFINITY));
     }
+    *ret_rank = rank_before(end, seconds);
     return (uint64_t)ns;
 }
 

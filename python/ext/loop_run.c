@@ -154,12 +154,13 @@ now_ns(void *arg)
 {
     LoopObject *self = arg;
     double seconds;
+    uint16_t rank;
 
     if (!bkpy_loop_overrides(self, BKPY_OWN_TIME)) {
         return bk_clock_now();
     }
     if (bkpy_loop_time(self, &seconds) == 0) {
-        self->last_time_ns = bkpy_seconds_to_ns(seconds);
+        self->last_time_ns = bkpy_seconds_to_ns(seconds, &rank);
     }
     else {
         /* A stop, not a break, since it may be asked before the wait, which

@@ -15,6 +15,7 @@
 enum {
     ARITY = 4,
     CAPACITY_MIN = 64,
+    SEQUENCE_BITS = 48,
 };
 
 static bool
@@ -23,7 +24,7 @@ is_before(const struct bki_heap_entry *a, const struct bki_heap_entry *b)
     if (a->when_ns != b->when_ns) {
         return a->when_ns < b->when_ns;
     }
-    return a->sequence < b->sequence;
+    return a->order < b->order;
 }
 
 static void
@@ -135,6 +136,14 @@ bki_heap_fini(struct bki_heap *heap)
     *heap = (struct bki_heap){0};
 }
 
+static uint64_t
+order_of(struct bki_heap *heap, const bk_timer *timer)
+{
+    uint64_t rank = timer->_handle._rank;
+
+    return rank << SEQUENCE_BITS | heap->sequence++;
+}
+
 int
 bki_heap_push(struct bki_heap *heap, bk_timer *timer, uint64_t when_ns)
 {
@@ -150,7 +159,7 @@ bki_heap_push(struct bki_heap *heap, bk_timer *timer, uint64_t when_ns)
     sift_up(heap, heap->count - 1,
             (struct bki_heap_entry){
                 .when_ns = when_ns,
-                .sequence = heap->sequence++,
+                .order = order_of(heap, timer),
                 .timer = timer,
             });
     return 0;

@@ -2,9 +2,10 @@
  *
  * SPDX-License-Identifier: MIT
  *
- * Keys (when, sequence) stand in the array beside the pointers, so that
- * sifting reads one run of memory and touches a timer only to write its new
- * index. Equal times leave in the order in which they came.
+ * Keys (when, order) stand in the array beside the pointers, so that sifting
+ * reads one run of memory and touches a timer only to write its new index.
+ * Equal times leave in the order of their ranks, and equal ranks in the order
+ * in which they came.
  */
 #ifndef BKI_HEAP_H
 #define BKI_HEAP_H
@@ -16,15 +17,16 @@
 
 struct bki_heap_entry {
     uint64_t when_ns;
-    uint64_t sequence; /* never wraps: 2^64 */
-    bk_timer *timer;   /* borrowed */
+    uint64_t order;  /* the rank, and below it the sequence */
+    bk_timer *timer; /* borrowed */
 };
 
 struct bki_heap {
     struct bki_heap_entry *entries; /* owned */
     size_t count;
     size_t capacity;
-    uint64_t sequence; /* of the next timer */
+    uint64_t sequence; /* of the next timer: 48 bits, a million a second for 8
+                        * years */
 };
 
 void bki_heap_init(struct bki_heap *heap);

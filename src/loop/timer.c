@@ -21,6 +21,14 @@ bk_timer_init(bk_timer *timer, bk_handle_cb callback)
     timer->_handle._flags = BKI_HANDLE_IS_TIMER;
 }
 
+void
+bk_timer_set_rank(bk_timer *timer, uint16_t rank)
+{
+    if (timer != NULL) {
+        timer->_handle._rank = rank;
+    }
+}
+
 uint64_t
 bk_timer_when(const bk_timer *timer)
 {

@@ -97,7 +97,7 @@ bki_stream_unlink_flush(bk_transport *t, bool keep_place)
     if (!has_place(t)) {
         return false;
     }
-    t->_lost._flags &= ~(uint32_t)BKI_HANDLE_PLACEHOLDER;
+    t->_lost._flags &= (uint16_t)~BKI_HANDLE_PLACEHOLDER;
     if (!keep_place) {
         (void)bki_ready_remove(loop, &t->_lost);
     }

@@ -119,6 +119,22 @@ START_TEST(test_equal_times_in_the_order_of_scheduling)
 }
 END_TEST
 
+START_TEST(test_equal_times_in_the_order_of_ranks)
+{
+    static const uint16_t ranks[] = {UINT16_MAX, 0, 7, 7, 1};
+
+    for (int i = 0; i < 5; i++) {
+        bk_timer_set_rank(&alarms[i].timer, ranks[i]);
+        at(i, 2000);
+    }
+    at(5, 1999);
+    at(6, 2001);
+    fake_now_ns = 2001;
+    support_turns(loop, 1);
+    ck_assert_str_eq(support_log(), "fbecdag");
+}
+END_TEST
+
 START_TEST(test_a_time_that_has_passed)
 {
     at(0, 0);
@@ -393,6 +409,7 @@ main(void)
     tcase_add_checked_fixture(fake, setup_fake, teardown);
     tcase_add_test(fake, test_order);
     tcase_add_test(fake, test_equal_times_in_the_order_of_scheduling);
+    tcase_add_test(fake, test_equal_times_in_the_order_of_ranks);
     tcase_add_test(fake, test_a_time_that_has_passed);
     tcase_add_test(fake, test_what_a_callback_schedules_for_now_waits_a_turn);
     tcase_add_test(fake, test_cancel);

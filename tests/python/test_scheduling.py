@@ -207,6 +207,19 @@ def test_equal_timers_fire_in_the_order_of_scheduling(loop):
 
 
 @row("P1A-047")
+def test_timers_closer_than_a_nanosecond_fire_in_order(loop):
+    base = loop.time() + 0.005
+    whens = [base + number * 1e-11 for number in range(400)]
+    random.Random(1).shuffle(whens)
+    ran = []
+    for when in whens:
+        loop.call_at(when, ran.append, when)
+    loop.call_at(base + 0.01, loop.stop)
+    loop.run_forever()
+    assert ran == sorted(whens)
+
+
+@row("P1A-047")
 def test_equal_timers_all_fire(loop):
     ran = []
     when = loop.time() + 0.005
