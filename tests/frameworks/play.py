@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import services
+from environments import TOP
 from prepare import HERE, Environment, Suite
 
 TEST_TIMEOUT = 60
@@ -59,7 +60,9 @@ class Place:
             )
         _wait(process, loop)
         if not results.is_file():
-            raise SuiteError(f"on {loop} it ended early: see {log}")
+            raise SuiteError(
+                f"on {loop} it ended early: see {log.relative_to(TOP)}"
+            )
         return json.loads(results.read_text())
 
     def _command(self, tests: list[str] | None) -> list[str | Path]:

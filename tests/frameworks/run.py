@@ -5,6 +5,7 @@
     run.py                 every suite of suites.toml
     run.py aiohttp anyio   these
     run.py --quick         those that take seconds
+    run.py --again aiohttp what differed in its last run, after a fix
     run.py --report FILE   write the table too, with the last result of each
     run.py --table FILE    only write it
 
@@ -21,7 +22,7 @@ import sys
 from pathlib import Path
 
 import environments
-from judge import Result, judge
+from judge import Result, judge, judge_again
 from prepare import Suite, read_suites
 from table import write_table
 
@@ -71,6 +72,14 @@ def run_suite(suite: Suite) -> Result:
     return result
 
 
+def run_again(suite: Suite) -> Result:
+    result = last_result(suite)
+    judge_again(suite, result)
+    store(result)
+    say_result(result)
+    return result
+
+
 def close(results: list[Result]) -> int:
     """The totals, in the words of every script of these tests."""
     ran = [r for r in results if not r.why_not]
@@ -92,6 +101,7 @@ def main() -> int:
         "suites", nargs="*", metavar="SUITE", help="default: all of them"
     )
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--again", action="store_true")
     parser.add_argument("--report", type=Path, metavar="FILE")
     parser.add_argument("--table", type=Path, metavar="FILE")
     arguments = parser.parse_args()
@@ -102,7 +112,8 @@ def main() -> int:
     code = 0
     if not arguments.table:
         chosen = [s for s in suites.values() if is_chosen(s, arguments)]
-        code = close([run_suite(suite) for suite in chosen])
+        run = run_again if arguments.again else run_suite
+        code = close([run(suite) for suite in chosen])
     if path := arguments.report or arguments.table:
         write_table(path, [(s, last_result(s)) for s in suites.values()])
     return code

@@ -102,6 +102,19 @@ def test_what_is_explained_is_not_tried_again():
     assert result.explained == {TEST: "meant"} and not result.differences
 
 
+def test_what_differed_can_be_tried_again_after_a_fix(monkeypatch):
+    result, _ = settle(asyncio="PPPP", becket="FFFF")
+    for loop, ending in (("asyncio", "passed"), ("becket", "failed")):
+        result.counts[loop] = {"passed": 0, "failed": 0, ending: 1}
+    for becket, left in (("PF", 1), ("PP", 0)):
+        place = Played(asyncio="PP", becket=becket)
+        monkeypatch.setattr(judge, "set_up", lambda suite, it=place: it)
+        judge.judge_again(place.suite, result)
+        assert len(result.differences) == left
+    assert result.counts["becket"] == {"passed": 1, "failed": 0}
+    assert result.counts["asyncio"] == {"passed": 1, "failed": 0}
+
+
 def test_every_suite_says_why_it_leaves_out_and_what_it_explains():
     suites = read_suites()
     assert len({suite.name for suite in suites}) == len(suites) > 0
