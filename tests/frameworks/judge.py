@@ -136,8 +136,13 @@ def set_up(suite: Suite) -> Place:
 
 def judge_again(suite: Suite, result: Result) -> None:
     """Try what differed, alone and with its file, after a fix: what is alike
-    now counts as if it had been so in the whole."""
-    if result.why_not or not result.differences:
+    now counts as if it had been so in the whole. What has been explained
+    meanwhile is not tried."""
+    for test in list(result.differences):
+        if reason := suite.reason(test):
+            del result.differences[test]
+            result.explained[test] = reason
+    if not result.differences:
         return
     place = set_up(suite)
     with services.running(suite.programs):

@@ -115,6 +115,13 @@ def test_what_differed_can_be_tried_again_after_a_fix(monkeypatch):
     assert result.counts["asyncio"] == {"passed": 1, "failed": 0}
 
 
+def test_what_differed_can_be_explained():
+    result, place = settle(asyncio="PPPP", becket="FFFF")
+    place.suite.explained.append({"tests": TEST, "reason": "meant"})
+    judge.judge_again(place.suite, result)
+    assert result.explained == {TEST: "meant"} and not result.differences
+
+
 def test_every_suite_says_why_it_leaves_out_and_what_it_explains():
     suites = read_suites()
     assert len({suite.name for suite in suites}) == len(suites) > 0
