@@ -30,8 +30,6 @@ SECONDS = 15
 @pytest.mark.timeout(120)
 def test_canaries_survive(backend, module):
     """Cancelled, robbed of its sockets, and made to fail, at random."""
-    if module == "tls" and backend == "external":
-        pytest.skip("not there yet: what a selector keeps of TLS's late ends")
     done = run_file(
         backend,
         SCRIPT,

@@ -134,6 +134,11 @@ class Outcome(NamedTuple):
     unraisable: list  # what nobody could be told
 
 
+async def settle():
+    for _ in range(SETTLING_TURNS):
+        await asyncio.sleep(0)
+
+
 class Trial:
     """One scenario, played once."""
 
@@ -159,6 +164,10 @@ class Trial:
             return self.stage.run(self._play(play, on_start, on_end))
         finally:
             self.world.close()
+            # Only now the loop learns that the user has closed the socket of
+            # a connection that still says goodbye: a selector keeps its
+            # number until then, as it does for CPython.
+            self.stage.run(settle())
 
     async def _play(self, play, on_start, on_end):
         loop = self.stage.loop
@@ -170,8 +179,7 @@ class Trial:
         self._handles.append(loop.call_soon(self._on_turn))
         self._end_after(self.patience)
         await asyncio.wait([self.task])
-        for _ in range(SETTLING_TURNS):
-            await asyncio.sleep(0)
+        await settle()
         if on_end is not None:
             on_end()
         given = self.world.open_given()
@@ -204,8 +212,7 @@ class Trial:
         if others:
             _, alive = await asyncio.wait(others, timeout=PATIENCE)
             assert not alive, f"tasks that do not end: {alive}"
-        for _ in range(SETTLING_TURNS):
-            await asyncio.sleep(0)
+        await settle()
         await self._end_processes()
 
     async def _end_processes(self):
@@ -216,8 +223,7 @@ class Trial:
             # Those that failed as Popen started them are Popen's to reap.
             subprocess._cleanup()
             await asyncio.sleep(0.001)
-        for _ in range(SETTLING_TURNS):
-            await asyncio.sleep(0)
+        await settle()
 
     def _end_after(self, seconds):
         """Cancel it then, and again and again as long as it lives on."""
