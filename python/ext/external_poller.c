@@ -22,6 +22,15 @@
 _Static_assert(BK_READABLE == 1, "is selectors.EVENT_READ");
 _Static_assert(BK_WRITABLE == 2, "is selectors.EVENT_WRITE");
 
+/* Whether the selector can still be called. The module's names are gone before
+ * the last loop is when the interpreter takes everything down; the selector
+ * then goes the same way, and is told nothing. */
+static bool
+is_callable(const LoopObject *self)
+{
+    return self->state->str_unregister != NULL;
+}
+
 /* Takes the exception that is set; its code. */
 static int
 keep_error(LoopObject *self, int code)
@@ -64,6 +73,9 @@ poller_add(void *arg, int fd, unsigned events)
     LoopObject *self = arg;
     int code;
 
+    if (!is_callable(self)) {
+        return -ECANCELED;
+    }
     if (change(self, self->state->str_register, fd, events) == 0) {
         return 0;
     }
@@ -77,6 +89,9 @@ poller_modify(void *arg, int fd, unsigned events)
     LoopObject *self = arg;
     int code;
 
+    if (!is_callable(self)) {
+        return -ECANCELED;
+    }
     if (change(self, self->state->str_modify, fd, events) == 0) {
         return 0;
     }
@@ -88,10 +103,14 @@ static int
 poller_remove(void *arg, int fd)
 {
     LoopObject *self = arg;
-    PyObject *number = PyLong_FromLong(fd);
+    PyObject *number;
     PyObject *key = NULL;
     int code;
 
+    if (!is_callable(self)) {
+        return -ECANCELED;
+    }
+    number = PyLong_FromLong(fd);
     if (number != NULL) {
         key = PyObject_CallMethodOneArg(self->poller,
                                         self->state->str_unregister, number);
@@ -200,12 +219,16 @@ poller_close(void *arg)
 {
     LoopObject *self = arg;
     PyObject *selector = self->poller;
-    PyObject *r = PyObject_CallMethodNoArgs(selector, self->state->str_close);
 
-    if (r == NULL) {
-        (void)keep_error(self, 0);
+    if (is_callable(self)) {
+        PyObject *r =
+            PyObject_CallMethodNoArgs(selector, self->state->str_close);
+
+        if (r == NULL) {
+            (void)keep_error(self, 0);
+        }
+        Py_XDECREF(r);
     }
-    Py_XDECREF(r);
     self->poller = NULL;
     Py_DECREF(selector);
 }

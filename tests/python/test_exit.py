@@ -210,3 +210,21 @@ def test_uncaught_exception_of_a_task(backend):
 def test_every_state(backend, request):
     """The table of isolated/ends.py, all of it with --full."""
     play_ends(backend, "exit", request.config.getoption("--full"))
+
+
+def test_class_in_another_module_outlives_the_loop(backend):
+    """The loop dies when the module that made it has been cleared."""
+    code = """
+    import socket
+    from support.loops import loop_from_environment
+
+    class Socket(socket.socket):
+        def fileno(self):
+            return super().fileno()
+
+    socket.socket = Socket
+    loop = loop_from_environment()
+    print("done")
+    """
+    done = check(run_code(backend, code))
+    assert done.stdout == "done\n"
