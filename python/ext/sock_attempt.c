@@ -33,9 +33,10 @@ raise_code(SockOpObject *self, int64_t code)
                : bkpy_error_set(self->state, (int)code);
 }
 
-/* The fd for a direct call, or -1: call the method, which knows the right
- * exception. Asked for last, right before the system call: what runs between
- * could close the socket, and the number could then be somebody else's. */
+/* The fd for a direct call; -1: call the method, which knows the right
+ * exception; -2 with the exception of the socket's own fileno(). Asked for
+ * last, right before the system call: what runs between could close the
+ * socket, and the number could then be somebody else's. */
 static int
 direct_fd(SockOpObject *self)
 {
@@ -93,12 +94,14 @@ static PyObject *
 recv_direct(SockOpObject *self, Py_ssize_t size)
 {
     PyObject *data = PyBytes_FromStringAndSize(NULL, size);
-    int fd = direct_fd(self);
+    int fd = data == NULL ? -1 : direct_fd(self);
     int64_t n;
 
     if (data == NULL || fd < 0) {
+        bool is_error = data == NULL || fd == -2;
+
         Py_XDECREF(data);
-        return data == NULL ? NULL : recv_by_method(self);
+        return is_error ? NULL : recv_by_method(self);
     }
     n = bk_socket_recv(fd, PyBytes_AS_STRING(data), (size_t)size);
     if (n < 0) {
@@ -156,6 +159,9 @@ attempt_recv_into(SockOpObject *self)
             PyBuffer_Release(&view);
         }
     }
+    if (fd == -2) {
+        return NULL;
+    }
     if (fd < 0) {
         return PyObject_CallMethod(self->sock, "recv_into", "O", self->arg);
     }
@@ -193,7 +199,8 @@ attempt_recvfrom_into(SockOpObject *self)
     return result;
 }
 
-/* Send from self->sent on; the count, or -1 with an exception. */
+/* Send from self->sent on; the count, or -1 with an exception. So do all of
+ * these. */
 static Py_ssize_t
 send_direct(SockOpObject *self, int fd, const Py_buffer *view)
 {
@@ -232,6 +239,17 @@ send_by_method(SockOpObject *self, const Py_buffer *view)
     return n;
 }
 
+static Py_ssize_t
+send_some(SockOpObject *self, bool is_plain, const Py_buffer *view)
+{
+    int fd = is_plain ? direct_fd(self) : -1;
+
+    if (fd == -2) {
+        return -1;
+    }
+    return fd >= 0 ? send_direct(self, fd, view) : send_by_method(self, view);
+}
+
 /* NULL without an exception until everything is sent. */
 static PyObject *
 attempt_sendall(SockOpObject *self)
@@ -239,7 +257,6 @@ attempt_sendall(SockOpObject *self)
     int is_plain = bkpy_socket_is_plain(self->state, self->sock);
     Py_buffer view;
     Py_ssize_t n;
-    int fd;
     bool is_complete;
 
     if (is_plain < 0) {
@@ -252,8 +269,7 @@ attempt_sendall(SockOpObject *self)
     }
     /* Data that shrank while we waited: what is left is what counts. */
     self->sent = Py_MIN(self->sent, view.len);
-    fd = is_plain ? direct_fd(self) : -1;
-    n = fd >= 0 ? send_direct(self, fd, &view) : send_by_method(self, &view);
+    n = send_some(self, is_plain > 0, &view);
     is_complete = n >= 0 && self->sent + n >= view.len;
     PyBuffer_Release(&view);
     if (n < 0) {
