@@ -10,13 +10,17 @@ must be what they were.
 
     python tests/python/isolated/canaries.py --trials 100000
 
-The seed is printed first, and repeats the run: --seed.
+The seed is printed first, and repeats the run: --seed. With --results FILE
+the counts are added to that file, from which canary_document.py writes the
+section of docs/reliability.md.
 """
 
 import argparse
 import collections
+import json
 import os
 import pathlib
+import platform
 import random
 import sys
 import time
@@ -47,6 +51,9 @@ def parse(argv):
     )
     parser.add_argument(
         "--only", help="scenarios of this module, or of this name"
+    )
+    parser.add_argument(
+        "--results", type=pathlib.Path, help="add the counts to this file"
     )
     parser.add_argument(
         "--every-point",
@@ -139,6 +146,22 @@ class Run:
             " none was damaged, nothing was left",
             flush=True,
         )
+        if self.options.results is not None:
+            with self.options.results.open("a") as file:
+                print(json.dumps(self.counts()), file=file)
+
+    def counts(self):
+        """What is told of a run in which everything was well."""
+        return {
+            "python": platform.python_version(),
+            "poller": self.poller,
+            "tls": os.environ.get("BECKET_TLS_ENGINE", "auto"),
+            "seed": self.options.seed,
+            "trials": self.trials,
+            "actions": dict(self.actions),
+            "faults": self.faults,
+            "canaries": self.canaries,
+        }
 
 
 STARTED = time.monotonic()
@@ -150,8 +173,20 @@ def main():
     print("seed", options.seed, flush=True)
     for poller in [options.poller] if options.poller else BACKENDS:
         run = Run(options, poller)
-        run.run()
+        try:
+            run.run()
+        except BaseException:
+            note_failure(options, poller)
+            raise
         run.report()
+
+
+def note_failure(options, poller):
+    """A run that has failed stays among the results."""
+    if options.results is not None:
+        failure = {"poller": poller, "seed": options.seed, "failed": True}
+        with options.results.open("a") as file:
+            print(json.dumps(failure), file=file)
 
 
 if __name__ == "__main__":
