@@ -71,6 +71,7 @@ def _postgres() -> Iterator[None]:
 @contextlib.contextmanager
 def _redis() -> Iterator[None]:
     """On the port that its suite has built in."""
+    _require_free(6379)
     with tempfile.TemporaryDirectory() as folder:
         server = subprocess.Popen(
             ["redis-server", "--port", "6379", "--save", "", "--dir", folder]
@@ -84,6 +85,13 @@ def _redis() -> Iterator[None]:
         finally:
             server.terminate()
             server.wait(START_TIMEOUT)
+
+
+def _require_free(port: int) -> None:
+    """The suite empties the databases of whoever listens there."""
+    with contextlib.suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        raise Missing(f"port {port} is in use")
 
 
 def _wait_for_port(port: int, server: subprocess.Popen) -> None:

@@ -19,7 +19,8 @@ counted all the same.
 A test that ends differently on the two loops is tried again, alone, {times}
 times on each, and then with the rest of its file. If it comes out alike at
 least once it is *unsteady*; if it never does, or always differs in its file,
-it is *different*. What differs and should is *explained* in
+it is *different*, until a fix makes it end alike alone and with its file
+(`run.py --again`). What differs and should is *explained* in
 `tests/frameworks/suites.toml`. Tests may be *left out* of a run, on both
 loops, for the reasons below.
 
