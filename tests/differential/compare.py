@@ -28,7 +28,7 @@ FALLBACK = "sslobject"
 LIMIT = 20
 # More than this arrives in chunks, as the kernel and the loop please.
 MUCH = 65536
-FAILED = re.compile(r"connection_lost [^@]")
+GONE = re.compile(r"connection_lost (?:BrokenPipe|ConnectionReset)Error")
 REPETITIONS = 3
 MADE = re.compile(r"^ *[\w, ]+ = w\.(?!loop\b)\w+\(", re.MULTILINE)
 PAIR = re.compile(r" = w\.(?:tls_)?pair\(")
@@ -129,28 +129,30 @@ def by_lane(trace):
 
 
 def by_direction(trace):
-    """As by_lane(); and what an object is told of writing is by itself.
+    """As by_lane(); and what depends on the chunks of much data is open.
 
-    Where much is written, it depends on the chunks of it.
+    That is when an object is told of writing, what has come before it is lost
+    without an end, and how the other side learns of that.
     """
     trace = list(trace)
-    most = max((len(event.data or b"") for event in trace), default=0)
-    if most >= MUCH:
-        trace = [
-            event._replace(lane=f"{event.lane} writing")
-            if event.what.startswith(("pause_writing", "resume_writing"))
-            else event
-            for event in trace
-        ]
-    lanes = by_lane(trace)
+    if max((len(event.data or b"") for event in trace), default=0) < MUCH:
+        return by_lane(trace)
+    lanes = by_lane(map(without_chunks, trace))
     for events in lanes.values():
-        if any(FAILED.match(event.what) for event in events):
+        kinds = {event.what.partition(" ")[0] for event in events}
+        if "connection_lost" in kinds and "eof_received" not in kinds:
             cut_much(events)
     return lanes
 
 
+def without_chunks(event):
+    if event.what.startswith(("pause_writing", "resume_writing")):
+        return event._replace(lane=f"{event.lane} writing")
+    return event._replace(what=GONE.sub("connection_lost early", event.what))
+
+
 def cut_much(events):
-    """How much more came before a connection has failed is open."""
+    """Leave as much as is sure to have come."""
     for number, event in enumerate(events):
         if event.data is not None:
             events[number] = event._replace(data=event.data[:MUCH])

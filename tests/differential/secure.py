@@ -525,6 +525,7 @@ class SecureThings(MoreThings):
         thing.peer = self._add_tls_peer(
             thing, far, "accepted" not in how, kind
         )
+        thing.peer.keep_while(thing.is_sending)
         return self._add(thing)
 
     def tls_pair(self, lanes, over, buffer=0, kind="new"):

@@ -84,6 +84,14 @@ class Peer:
         self._flush = flush
         self.sock = sock
         self.data = Data(over)
+        self._is_busy = lambda: False
+
+    def keep_while(self, is_busy):
+        """Leave the socket open as long as this is true."""
+        self._is_busy = is_busy
+
+    def is_kept(self):
+        return self._is_busy() and not self._world.loop.is_closed()
 
     def send(self, data):
         try:
@@ -118,11 +126,15 @@ class Peer:
             self.sock.shutdown(socket.SHUT_WR)
 
     def close(self):
+        if self.is_kept():
+            return
         self._flush()
         self.sock.close()
 
     def reset(self):
         """Close so that the other side sees an error, where it can."""
+        if self.is_kept():
+            return
         self._flush()
         with contextlib.suppress(OSError):
             linger = struct.pack("ii", 1, 0)
@@ -204,6 +216,7 @@ class Connection:
         self.is_lost = False
         self._sending = None
         self._sent_in = None
+        self.peer = None
         self.protocol = self._make_protocol(lane, buffer)
         self.data = Data()
 
@@ -239,8 +252,14 @@ class Connection:
         return self.is_lost and flaws.ABORT_FAILS_LATE
 
     def write(self, size):
-        if not self.is_over() and not self.is_sending():
-            self.transport.write(self.data(size))
+        # What it writes while it is closing, CPython fails to send.
+        is_late = self._world.resuming and self.transport.is_closing()
+        if self.is_over() or self.is_sending() or is_late:
+            return
+        self.transport.write(self.data(size))
+        if self.peer is not None and self.peer.sock.fileno() == -1:
+            # One by one, as docs/differences.md has it of a peer that is gone.
+            self.flush()
 
     def is_sending(self):
         """Whether a file is sent, or was in this step.
@@ -260,19 +279,31 @@ class Connection:
         if self.transport is None or self.is_sending():
             return False
         is_alone = self.peer is None or self.peer.sock.fileno() == -1
+        # How much of a large backlog is read meanwhile is open.
+        is_slow = len(getattr(self.protocol, "_buffer", bytes(64))) < 64
         return not (
             is_alone
+            or is_slow
             or self.is_over()
             or self.transport.is_closing()
             or self.is_pending()
         )
 
     async def sendfile(self, offset, count, fallback=True):
-        if not self.can_send_file():
-            return
-        self._sending = asyncio.current_task()
-        # The file ends where the kernel takes more, or at once.
-        self._world.each_turn(self._is_drained)
+        """Send a file, which goes on when this is cancelled.
+
+        How far a cancelled one has come is open.
+        """
+        if self.can_send_file():
+            self._sending = self._world.loop.create_task(
+                self._send_file(offset, count, fallback)
+            )
+            # The file ends where the kernel takes more, or at once.
+            self._world.each_turn(self._is_drained)
+            await asyncio.shield(self._sending)
+            self.peer.recv()
+
+    async def _send_file(self, offset, count, fallback):
         end = self._world.turn + SENDING
         try:
             with new_file() as file:
@@ -282,11 +313,10 @@ class Connection:
                 what = f"sent {sent}, at {file.tell()}"
             while self._world.turn < end:
                 await asyncio.sleep(0)
-            self._world.note(self.lane, what)
+            self._world.note(f"{self.lane}.file", what)
         finally:
             self._sending = None
             self._sent_in = self._world.step_number
-        self.peer.recv()
 
     def _is_drained(self):
         self.peer.recv()
@@ -489,6 +519,7 @@ class Things:
         thing = Connection(self, lane, sock, how, buffer)
         thing.data = Data(over)
         thing.peer = self._add_peer(thing, far, over)
+        thing.peer.keep_while(thing.is_sending)
         self._things.append(thing)
         return thing
 
