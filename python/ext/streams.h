@@ -117,8 +117,10 @@ typedef struct {
     vectorcallfunc vectorcall;
     bkpy_state *state; /* borrowed: our type keeps the module alive */
     const bkpy_stream_kind *kind;
-    PyObject *original; /* owned: asyncio's function */
-    void *free_ops;     /* streams_op.c: cached memory, bounded */
+    PyObject *original;    /* owned: asyncio's function */
+    PyTypeObject *op_type; /* owned: cached memory points to it, also when the
+                              module has gone */
+    void *free_ops;        /* streams_op.c: cached memory, bounded */
     unsigned free_op_count;
     struct StreamOpObject *newborn; /* borrowed: streams_op.c, or NULL */
 } StreamMethodObject;

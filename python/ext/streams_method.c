@@ -36,6 +36,7 @@ bkpy_stream_method_new(bkpy_state *state, const bkpy_stream_kind *kind,
     self->state = state;
     self->kind = kind;
     self->original = Py_NewRef(original);
+    self->op_type = (PyTypeObject *)Py_NewRef(state->StreamOpType);
     return (PyObject *)self;
 }
 
@@ -44,6 +45,7 @@ stream_method_traverse(PyObject *op, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(StreamMethodObject_CAST(op)->original);
+    Py_VISIT(StreamMethodObject_CAST(op)->op_type);
     return 0;
 }
 
@@ -62,6 +64,7 @@ stream_method_dealloc(PyObject *op)
     PyObject_GC_UnTrack(op);
     bkpy_stream_op_free_cache(StreamMethodObject_CAST(op));
     (void)stream_method_clear(op);
+    Py_XDECREF(StreamMethodObject_CAST(op)->op_type);
     tp->tp_free(op);
     Py_DECREF(tp);
 }

@@ -132,10 +132,12 @@ bkpy_stream_op_new(StreamMethodObject *method, PyObject *owner, PyObject *arg)
     self->wants_max = 0;
     self->step = BKPY_OP_NEW;
     self->is_running = false;
-    see_newborn(method);
-    method->newborn = self;
-    if (!BKPY_HAS_FREE_LISTS) {
+    if (BKPY_HAS_FREE_LISTS) {
         see_newborn(method);
+        method->newborn = self;
+    }
+    else { /* with free threads, methods are shared */
+        PyObject_GC_Track(self);
     }
     return (PyObject *)self;
 }
