@@ -177,7 +177,8 @@ class ConnectMixin(SocketsMixin):
         try:
             await waiter
         except BaseException:
-            transport.close()
+            if not self.is_closed():  # else it is collected, with a warning
+                transport.close()
             del waiter  # it has the exception, which has this frame
             raise
         return transport, protocol

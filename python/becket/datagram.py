@@ -203,7 +203,8 @@ class DatagramMixin(SocketsMixin):
         try:
             await waiter
         except BaseException:
-            transport.close()
+            if not self.is_closed():  # else it is collected, with a warning
+                transport.close()
             raise
         return transport, protocol
 
