@@ -28,6 +28,8 @@ FALLBACK = "sslobject"
 LIMIT = 20
 # More than this arrives in chunks, as the kernel and the loop please.
 MUCH = 65536
+# The lane of what an object receives, where that comes in chunks.
+DATA = " data"
 GONE = re.compile(r"connection_lost (?:BrokenPipe|ConnectionReset)Error")
 REPETITIONS = 3
 MADE = re.compile(r"^ *[\w, ]+ = w\.(?!loop\b)\w+\(", re.MULTILINE)
@@ -131,15 +133,23 @@ def by_lane(trace):
 def by_direction(trace):
     """As by_lane(); and what depends on the chunks of much data is open.
 
-    That is when an object is told of writing, what has come before it is lost
-    without an end, and how the other side learns of that.
+    That is when an object is told of writing and what it does between two
+    chunks, how much has come before it is lost without an end, and how the
+    other side learns of that.
     """
     trace = list(trace)
     if max((len(event.data or b"") for event in trace), default=0) < MUCH:
         return by_lane(trace)
-    lanes = by_lane(map(without_chunks, trace))
-    for events in lanes.values():
-        kinds = {event.what.partition(" ")[0] for event in events}
+    lanes = by_lane(
+        without_chunks(event)
+        for event in trace
+        if not event.what.startswith("get_buffer")
+    )
+    for (step, lane), events in lanes.items():
+        kinds = {
+            event.what.partition(" ")[0]
+            for event in lanes.get((step, lane.removesuffix(DATA)), ())
+        }
         if "connection_lost" in kinds and "eof_received" not in kinds:
             cut_much(events)
     return lanes
@@ -148,6 +158,8 @@ def by_direction(trace):
 def without_chunks(event):
     if event.what.startswith(("pause_writing", "resume_writing")):
         return event._replace(lane=f"{event.lane} writing")
+    if event.data is not None:
+        return event._replace(lane=event.lane + DATA)
     return event._replace(what=GONE.sub("connection_lost early", event.what))
 
 

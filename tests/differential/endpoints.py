@@ -33,7 +33,6 @@ class Accepted(Connection):
     def __init__(self, world, lane, over):
         super().__init__(world, lane, None, "accepted", 0)
         self.data = Data(over)
-        self.peer = None
 
 
 class Server:

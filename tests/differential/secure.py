@@ -456,7 +456,6 @@ class AcceptedOverTls(TlsConnection):
 
     def __init__(self, world, lane):
         super().__init__(world, lane, None, "accepted", 0, "new")
-        self.peer = None
 
     def state(self):
         if not self.is_made():
