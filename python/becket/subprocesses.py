@@ -205,6 +205,10 @@ class _UnixSubprocessTransport(asyncio.SubprocessTransport):
             for fd, name in _NAMES.items():
                 if getattr(self._proc, name) is not None:
                     await self._connect_pipe(fd, getattr(self._proc, name))
+            self._loop.call_soon(self._protocol.connection_made, self)
+            for callback, arguments in self._pending_calls or ():
+                self._loop.call_soon(callback, *arguments)
+            self._pending_calls = None
         except (SystemExit, KeyboardInterrupt):
             raise
         except GeneratorExit:  # the loop is gone
@@ -215,10 +219,6 @@ class _UnixSubprocessTransport(asyncio.SubprocessTransport):
             if not waiter.done():
                 waiter.set_exception(exc)
             return
-        self._loop.call_soon(self._protocol.connection_made, self)
-        for callback, arguments in self._pending_calls or ():
-            self._loop.call_soon(callback, *arguments)
-        self._pending_calls = None
         if not waiter.done():
             waiter.set_result(None)
 

@@ -358,3 +358,25 @@ async def test_replaced_methods_connect_the_pipes(loop, errors, fails):
         with pytest.raises(ZeroDivisionError):
             await loop.subprocess_exec(Nothing, *CAT)
         assert made == ["write", "read"][: 2 if fails == "read" else 1]
+
+
+@pytest.mark.oracle_skip("it waits for ever")
+async def test_failure_to_tell_the_protocol_is_raised(loop):
+    """As when memory fails: nobody waits for ever, and nothing is left."""
+    before = children()
+    protocol = asyncio.SubprocessProtocol()
+    call_soon = loop.call_soon
+
+    def failing(callback, *args, **kwargs):
+        if getattr(callback, "__self__", None) is protocol:
+            raise MemoryError("no room")
+        return call_soon(callback, *args, **kwargs)
+
+    loop.call_soon = failing
+    try:
+        async with asyncio.timeout(10):
+            with pytest.raises(MemoryError, match="no room"):
+                await loop.subprocess_exec(lambda: protocol, *CAT)
+    finally:
+        del loop.call_soon
+    assert not children_left(before)
