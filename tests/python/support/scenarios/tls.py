@@ -162,7 +162,9 @@ def start_tls(world):
                 server_hostname=NAME,
                 **PATIENCE,
             )
-            await converse(world, transport, protocol, peer)
+            # None: somebody has closed it meanwhile.
+            if transport is not None:
+                await converse(world, transport, protocol, peer)
 
     return play
 
