@@ -38,7 +38,7 @@ check_structure(const struct bki_heap *heap)
         ck_assert_uint_eq(entry->timer->_index, i);
         ck_assert(parent->when_ns < entry->when_ns ||
                   (parent->when_ns == entry->when_ns &&
-                   parent->sequence <= entry->sequence));
+                   parent->order <= entry->order));
     }
 }
 
