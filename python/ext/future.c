@@ -121,7 +121,8 @@ is_zero(const bkpy_future_layout *layout, PyObject *future)
            !bkpy_has_managed_extras(future);
 }
 
-/* Done with None, and nobody else has it. */
+/* Done with None, and nobody else has it. What the collector has finalized
+ * would not be so again, and so not tell of an exception in its next life. */
 static bool
 is_spent(LoopObject *loop, PyObject *future)
 {
@@ -129,7 +130,7 @@ is_spent(LoopObject *loop, PyObject *future)
     const bkpy_future_layout *layout = &state->future_layout;
 
     return Py_REFCNT(future) == 1 && Py_TYPE(future) == state->FutureType &&
-           layout->is_reusable &&
+           layout->is_reusable && !PyObject_GC_IsFinalized(future) &&
            bkpy_future_object(future, layout->loop) == (PyObject *)loop &&
            bkpy_future_object(future, layout->result) == Py_None &&
            bkpy_future_word(future, layout->state) == layout->is_finished;

@@ -84,6 +84,43 @@ async def test_waiter_with(loop, extra):
                 assert ref() is None
 
 
+class Rescue:
+    """Garbage that its finalizer brings back to life, with what it has."""
+
+    def __init__(self, rescued, content):
+        self.rescued = rescued
+        self.content = content
+        self.cycle = self
+
+    def __del__(self):
+        self.rescued.append(self.content)
+
+
+async def test_waiter_that_was_garbage(loop, errors):
+    """The one after it still tells of an exception that nobody fetches."""
+    rescued = []
+    Rescue(rescued, loop.create_future())
+    gc.collect()
+    assert gc.is_finalized(rescued[0])
+    async with connected() as connection:
+        rescued[0].add_done_callback(lambda _: None)
+        connection.reader._waiter = rescued.pop()
+        connection.feed(b"data")
+        await spin(3)
+        assert await connection.reader.read(10) == b"data"
+        read = connection.reader.read(10)
+        waiter = read.send(None)
+        waiter._asyncio_future_blocking = False
+        assert not gc.is_finalized(waiter)
+        waiter.set_exception(OSError("on purpose"))
+        read.close()
+        del read, waiter
+        gc.collect()
+        (report,) = errors
+        errors.clear()
+        assert report["message"] == "Future exception was never retrieved"
+
+
 async def test_further_callbacks(loop):
     async with connected() as connection:
         task, waiter = await started(connection)
