@@ -44,12 +44,14 @@
 
 /* The poller is told of a watch that was resumed after so many waits. */
 enum { UNPROVEN_WAITS_MAX = 32 };
+
 static bool
 is_immediate(const struct bki_readiness *r, const bk_io *io)
 {
     return io->_is_borrowed || io->_socket != NULL ||
            r->poller->ops->is_external;
 }
+
 /* Somebody else wants these directions of the number. */
 static void
 lose(struct bki_readiness *r, bk_io *io, unsigned directions)
