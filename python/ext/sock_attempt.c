@@ -94,14 +94,16 @@ static PyObject *
 recv_direct(SockOpObject *self, Py_ssize_t size)
 {
     PyObject *data = PyBytes_FromStringAndSize(NULL, size);
-    int fd = data == NULL ? -1 : direct_fd(self);
+    int fd;
     int64_t n;
 
-    if (data == NULL || fd < 0) {
-        bool is_error = data == NULL || fd == -2;
-
-        Py_XDECREF(data);
-        return is_error ? NULL : recv_by_method(self);
+    if (data == NULL) {
+        return NULL;
+    }
+    fd = direct_fd(self);
+    if (fd < 0) {
+        Py_DECREF(data);
+        return fd == -2 ? NULL : recv_by_method(self);
     }
     n = bk_socket_recv(fd, PyBytes_AS_STRING(data), (size_t)size);
     if (n < 0) {
