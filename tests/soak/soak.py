@@ -53,7 +53,7 @@ from support.loops import BACKENDS, ORACLE, make_loop
 
 ENGINES = ("openssl", "sslobject")
 WORKERS = 16
-CONVERSATION_SECONDS_MAX = 30
+CONVERSATION_SECONDS_MAX = 20
 DRAIN_SECONDS_MAX = 20
 # How long no descriptor was free, and asyncio's pause after that.
 STARVED_EVERY = 4.0
