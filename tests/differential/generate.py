@@ -330,8 +330,10 @@ def tls_stream(writer, name):
     )
 
 
-def lanes_of(name):
-    return tuple(lane.replace("{x}", name) for lane in grammar.SERVER_LANES)
+def hooks_of(name, methods):
+    """Those of a server's connections."""
+    lanes = [lane.replace("{x}", name) for lane in grammar.SERVER_LANES]
+    return tuple(f"{lane}.{method}" for lane in lanes for method in methods)
 
 
 def server(writer, name):
@@ -343,11 +345,7 @@ def server(writer, name):
         grammar.SERVERS + grammar.PEERS,
         grammar.SERVER_CALLS,
     )
-    thing.hooks = tuple(
-        f"{lane}.{method}"
-        for lane in lanes_of(name)
-        for method in grammar.METHODS
-    )
+    thing.hooks = hooks_of(name, grammar.METHODS)
     return thing
 
 
@@ -359,11 +357,7 @@ def tls_server(writer, name):
         grammar.SERVERS + grammar.TLS_PEERS,
         grammar.SERVER_CALLS,
     )
-    thing.hooks = tuple(
-        f"{lane}.{method}"
-        for lane in lanes_of(name)
-        for method in grammar.METHODS
-    )
+    thing.hooks = hooks_of(name, grammar.METHODS)
     return thing
 
 
@@ -379,7 +373,7 @@ def stream_server(writer, name):
         + (grammar.TLS_PEERS if is_tls else grammar.PEERS),
         grammar.STREAM_SERVER_CALLS,
     )
-    thing.hooks = tuple(f"{lane}.client_connected" for lane in lanes_of(name))
+    thing.hooks = hooks_of(name, ("client_connected",))
     return thing
 
 
