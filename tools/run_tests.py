@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Run the tests: the C library's, then those of every Python found.
 
-Prints one line for each part at the end, and closes with the totals.
+Prints one line for each part as it ends and all of them at the end, and closes
+with the totals. The time of the processors tells what a part costs where other
+programs run beside it.
 """
 
 import argparse
 import os
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -72,6 +75,24 @@ class Part:
 
     name: str
     run: Callable[[], Result]
+
+
+@dataclass
+class Row:
+    """A part that has run: how it ended, and how long it took."""
+
+    part: Part
+    result: Result
+    seconds: float
+    processors: float
+
+    def __str__(self) -> str:
+        result = self.result
+        return (
+            f"{self.part.name:28}{result.passed:6} passed"
+            f"{result.failed:4} failed{result.skipped:5} skipped"
+            f"{self.seconds:7.0f} s{self.processors:7.0f} s of processors"
+        )
 
 
 def count_junit(path: Path, exit_code: int) -> Result:
@@ -373,19 +394,17 @@ def plan(
     return parts
 
 
-def summarize(
-    rows: list[tuple[Part, Result, float]], missing: list[str]
-) -> Result:
+def summarize(rows: list[Row], missing: list[str]) -> Result:
     total = Result()
     print()
-    for part, result, seconds in rows:
-        print(
-            f"{part.name:28}{result.passed:6} passed{result.failed:4} failed"
-            f"{result.skipped:5} skipped{seconds:7.0f} s"
-        )
-        total.passed += result.passed
-        total.failed += result.failed
-        total.skipped += result.skipped
+    for row in rows:
+        print(row)
+        total.passed += row.result.passed
+        total.failed += row.result.failed
+        total.skipped += row.result.skipped
+    seconds = sum(row.seconds for row in rows)
+    processors = sum(row.processors for row in rows)
+    print(f"{seconds:.0f} s, {processors:.0f} s of processors")
     if missing:
         print(f"Not on this machine, not tested: Python {', '.join(missing)}")
     print(
@@ -393,6 +412,26 @@ def summarize(
         f" {total.skipped} skipped"
     )
     return total
+
+
+def used_processors() -> float:
+    """Seconds that the programs started from here have had, which ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def run_part(part: Part) -> Row:
+    print(f"\n== {part.name}", flush=True)
+    start, used = time.monotonic(), used_processors()
+    try:
+        result = part.run()
+    except environments.CommandError as error:
+        print(error)
+        result = Result(exit_code=1).settle()
+    seconds, processors = time.monotonic() - start, used_processors() - used
+    row = Row(part, result, seconds, processors)
+    print(row, flush=True)
+    return row
 
 
 def main() -> int:
@@ -406,16 +445,8 @@ def main() -> int:
     arguments = parser.parse_args()
     machine = environments.look_around()
     RESULTS.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for part in plan(machine, arguments.all, arguments.pythons):
-        print(f"\n== {part.name}", flush=True)
-        start = time.monotonic()
-        try:
-            result = part.run()
-        except environments.CommandError as error:
-            print(error)
-            result = Result(exit_code=1).settle()
-        rows.append((part, result, time.monotonic() - start))
+    parts = plan(machine, arguments.all, arguments.pythons)
+    rows = [run_part(part) for part in parts]
     return 1 if summarize(rows, machine.missing).failed else 0
 
 
