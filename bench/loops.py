@@ -71,6 +71,7 @@ LOOPS: dict[str, LoopKind] = {
     "asyncio": LoopKind((), _make_asyncio),
     "uvloop": LoopKind(("uvloop",), _from("uvloop")),
     "rloop": LoopKind(("rloop",), _from("rloop")),
+    "zuvloop": LoopKind(("zuvloop",), _from("zuvloop")),
     "aiofastnet": LoopKind(("aiofastnet",), _patched(_make_asyncio)),
     "aiofn+uv": LoopKind(("aiofastnet", "uvloop"), _patched(_from("uvloop"))),
     FALLBACK: LoopKind(("becket",), _make_fallback, (TLS_ECHO,)),

@@ -17,7 +17,12 @@ from environments import BUILD, TOP, Environment
 HERE = Path(__file__).resolve().parent
 PREFERRED = "3.13"  # the marks are for this one
 FRAMEWORKS = ("uvicorn>=0.36", "httptools>=0.6", "aiohttp>=3.9")
-PEERS = ("uvloop", "rloop", "aiofastnet")
+PEERS = (
+    "uvloop",
+    "rloop",
+    "aiofastnet",
+    "zuvloop; python_version >= '3.14'",  # runs on no older one
+)
 CFLAGS = ("-std=gnu11", "-O2", "-D_GNU_SOURCE", "-Wall", "-Wextra")
 LIBRARIES = ("-lssl", "-lcrypto")
 
