@@ -17,7 +17,7 @@ from prepare import HERE, Environment, Suite
 TEST_TIMEOUT = 60
 HOSTS = Path("/etc/hosts")
 SHOW_HOSTS = f'mount --bind "$0" {HOSTS} && exec "$@"'
-SUITE_TIMEOUT = 1500
+SUITE_TIMEOUT = 3600
 
 
 class SuiteError(Exception):
