@@ -48,6 +48,8 @@ class Child:
             return self._wait(os.WNOHANG | os.WNOWAIT) is None
         except ChildProcessError:
             return False
+        except OSError:  # refused: nobody has told of its end, at least
+            return True
 
     def send_signal(self, number: int) -> None:
         """Nothing happens to a process that has ended."""
@@ -70,13 +72,15 @@ class Child:
             on_exit(returncode)
 
     def _take_returncode(self) -> int:
-        status = None
-        # OSError: it was reaped already, by the Popen object or by a stranger.
-        with contextlib.suppress(OSError):
-            status = self._wait(os.WNOHANG)
-        if status is not None:
-            code: int = status.si_status
-            return code if status.si_code == os.CLD_EXITED else -code
+        code: int | None = None
+        try:
+            code = _code_of(self._wait(os.WNOHANG))
+        except ChildProcessError:
+            pass  # reaped already, by the Popen object or by a stranger
+        except OSError:
+            code = self._wait_by_pid(os.WNOHANG)
+        if code is not None:
+            return code
         if self._process.returncode is not None:
             known: int = self._process.returncode
             return known
@@ -87,6 +91,21 @@ class Child:
             _UNKNOWN,
         )
         return _UNKNOWN
+
+    def _wait_by_pid(self, options: int) -> int | None:
+        """Where waitid() is refused; it reaps. None: there is nothing."""
+        try:
+            pid, status = os.waitpid(self._process.pid, options)
+        except OSError:
+            return None
+        return os.waitstatus_to_exitcode(status) if pid else None
+
+
+def _code_of(result: os.waitid_result | None) -> int | None:
+    if result is None:
+        return None
+    code: int = result.si_status
+    return code if result.si_code == os.CLD_EXITED else -code
 
 
 class _WatchedChild(Child):
@@ -152,9 +171,14 @@ class _AwaitedChild(Child):
         ).start()
 
     def _wait_in_thread(self) -> None:
-        # ChildProcessError: as in _take_returncode().
-        with contextlib.suppress(ChildProcessError):
+        try:
             self._wait(os.WNOWAIT)
+        except ChildProcessError:
+            pass  # as in _take_returncode()
+        except OSError:
+            # There is no other way to wait than to reap it.
+            if (code := self._wait_by_pid(0)) is not None:
+                self._process.returncode = code
         try:
             self._loop.call_soon_threadsafe(self._reap)
         except RuntimeError:

@@ -379,6 +379,29 @@ async def test_kernel_without_waiting_by_pidfd(loop, monkeypatch):
     assert await within(process.wait()) == -signal.SIGKILL
 
 
+@pytest.mark.becket_only("CPython calls waitpid() alone")
+@pytest.mark.parametrize("error", ["ENOSYS", "EPERM", "ENOMEM"])
+async def test_sandbox_without_waitid(loop, monkeypatch, way, error):
+    """waitpid() is there: the end is told, and nothing is left of it."""
+
+    def refuse(*_):
+        number = getattr(errno, error)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "waitid", refuse)
+    process = await asyncio.create_subprocess_exec("sh", "-c", "exit 4")
+    assert await within(process.wait()) == 4
+    assert is_gone(process.pid)
+    process = await asyncio.create_subprocess_exec(*SLEEP)
+    process.terminate()
+    assert await within(process.wait()) == -signal.SIGTERM
+    process = await asyncio.create_subprocess_exec(*SLEEP, stdout=PIPE)
+    process._transport.close()
+    assert await within(process.wait()) == -signal.SIGKILL
+    assert is_gone(process.pid)
+    join_all(waiting_threads())
+
+
 # --- many, and in threads ---
 
 
