@@ -82,12 +82,14 @@ class Run:
         self.rng = random.Random(options.seed)
         self.actions = collections.Counter()
         self.trials = self.faults = self.canaries = 0
+        self.engine = None  # of TLS
 
     def play(self, canaries, count):
         """Play so many trials on a new stage."""
         scenarios = chosen(self.options.only)
         libc = Libc()
         stage = Stage(self.poller, libc)
+        self.engine = stage.loop.tls_engine
         campaign = Campaign(stage, canaries)
         sweep = Sweep(campaign, libc)
         try:
@@ -141,7 +143,7 @@ class Run:
             f"{n} {what}" for what, n in sorted(self.actions.items())
         )
         print(
-            f"{self.poller}: {self.trials} trials ({acted}),"
+            f"{self.poller}, {self.engine}: {self.trials} trials ({acted}),"
             f" {self.faults} failed system calls, {self.canaries} canaries:"
             " none was damaged, nothing was left",
             flush=True,
@@ -155,7 +157,7 @@ class Run:
         return {
             "python": platform.python_version(),
             "poller": self.poller,
-            "tls": os.environ.get("BECKET_TLS_ENGINE", "auto"),
+            "engine": self.engine,
             "seed": self.options.seed,
             "trials": self.trials,
             "actions": dict(self.actions),

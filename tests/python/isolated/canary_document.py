@@ -21,12 +21,13 @@ HEADS = ("trials", "cancelled", "robbed", "failed calls", "canaries")
 
 TEXT = """
 Each trial plays a story (`tests/python/support/scenarios`: connections,
-servers, streams, TLS, datagrams, pipes, subprocesses, `sock_*`, `sendfile`,
-misuse of sockets) while two native threads open and close descriptors at
-full speed: it is cancelled at a random await, or its sockets are closed,
-detached or shut down, or its peers vanish, and about half the time one of its
-system calls fails as well. After every trial every canary is looked at, and
-descriptors and poller must be what they were.
+servers, streams, TLS, datagrams, pipes, subprocesses, signals, `sock_*`,
+`sendfile`, misuse of sockets) while two native threads open and close
+descriptors at full speed: it is cancelled at a random await, or its sockets
+are closed, detached or shut down, or its peers vanish, and about half the time
+one of its system calls fails as well. After every trial every canary is looked
+at, and descriptors and poller must be what they were. The engine is that of
+the stories over TLS: OpenSSL called directly, or Python's SSLObject.
 """
 
 
@@ -45,15 +46,15 @@ def row_of(result):
 
 
 def table(rows):
-    yield f"| Python | poller | {' | '.join(HEADS)} |"
-    yield "|---|---|" + "---:|" * len(HEADS)
+    yield f"| Python | poller | TLS engine | {' | '.join(HEADS)} |"
+    yield "|---|---|---|" + "---:|" * len(HEADS)
     total = collections.Counter()
-    for (python, poller), row in sorted(rows.items()):
+    for (python, poller, engine), row in sorted(rows.items()):
         total += row
         cells = " | ".join(f"{row[head]:,}" for head in HEADS)
-        yield f"| {python} | {poller} | {cells} |"
+        yield f"| {python} | {poller} | {engine} | {cells} |"
     cells = " | ".join(f"{total[head]:,}" for head in HEADS)
-    yield f"| all | | {cells} |"
+    yield f"| all | | | {cells} |"
 
 
 def verdict(failures):
@@ -69,7 +70,8 @@ def section(results):
     failures = [result for result in results if result.get("failed")]
     for result in results:
         if not result.get("failed"):
-            rows[result["python"], result["poller"]] += row_of(result)
+            key = (result["python"], result["poller"], result["engine"])
+            rows[key] += row_of(result)
     yield BEGIN
     yield "## Canaries"
     yield TEXT.rstrip()

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Programs for subprocesses to run, and what is left of them."""
 
+import contextlib
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -23,6 +25,14 @@ def children():
         except OSError:
             pass  # a thread that is gone
     return found
+
+
+def end_all(pids):
+    """Kill and reap these children, whoever else would have."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, os.WNOHANG)
 
 
 def children_left(before, wait=5.0):

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from support import faults as fault_names
 from support.trials import Plan
+from support.verdicts import is_lie
 
 UNDISTURBED = Plan()
 SHORTAGES = ("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM")
-PATIENCE_IN_SHORTAGE = 0.02
+PATIENCE_IN_VAIN = 0.02
 
 
 class Fault(NamedTuple):
@@ -73,6 +74,12 @@ def is_shortage(fault):
     return fault.call == "accept" and fault.error in SHORTAGES
 
 
+def patience_for(fault):
+    """Who is told that a process is no more may wait for it for ever."""
+    is_in_vain = is_shortage(fault) or is_lie(fault)
+    return PATIENCE_IN_VAIN if is_in_vain else None
+
+
 class Sweep:
     """All faults of one scenario after the other."""
 
@@ -111,7 +118,8 @@ class Sweep:
             on_start=lambda: self._faults.arm(fault.call, fault.nth, number),
             on_end=lambda: fired.append(self._faults.disarm()),
             note=str(fault),
-            patience=PATIENCE_IN_SHORTAGE if is_shortage(fault) else None,
+            patience=patience_for(fault),
+            is_lied_to=is_lie(fault),
         )
         if not fired or not fired[0]:
             return None, outcome

@@ -3,12 +3,16 @@
 
 import asyncio
 import contextlib
+import errno
+import functools
+import os
 import signal
 import subprocess
 
 from support.scenarios.registry import scenario
 
 PIPE = asyncio.subprocess.PIPE
+UNKNOWN = 255
 
 
 @contextlib.contextmanager
@@ -48,6 +52,24 @@ def ended(world, transport):
             world.told.append(closed.exception())
 
 
+def check_code(got, expected):
+    """ChildProcessError: the loop was told that it was reaped already."""
+    if got == UNKNOWN:
+        raise ChildProcessError(errno.ECHILD, os.strerror(errno.ECHILD))
+    assert got == expected, got
+
+
+@contextlib.contextmanager
+def without_pidfds():
+    """Whoever is watched from now on is known by its number alone."""
+    original = vars(os).pop("pidfd_open", None)
+    try:
+        yield
+    finally:
+        if original is not None:
+            os.pidfd_open = original
+
+
 @scenario("create_subprocess_exec")
 def talk_to_a_process(world):
     token = world.token()
@@ -63,7 +85,7 @@ def talk_to_a_process(world):
             assert await process.stdout.readexactly(len(token)) == token
             process.stdin.close()
             assert await process.stdout.read() == b""
-            assert await process.wait() == 0
+            check_code(await process.wait(), 0)
 
     return play
 
@@ -87,44 +109,64 @@ def run_in_a_shell(world):
             # Less, where its input was lost; that is told as an error.
             assert token.startswith(out), out
             assert err == b"err\n"
-            assert process.returncode == 3
+            check_code(process.returncode, 3)
 
     return play
+
+
+async def end(world):
+    transport, _ = await start(
+        world,
+        world.loop.subprocess_exec(
+            *(asyncio.SubprocessProtocol, "sleep", "1000"),
+            stdin=None,
+            stdout=None,
+            stderr=None,
+        ),
+    )
+    with ended(world, transport):
+        transport.send_signal(0)
+        transport.terminate()
+        check_code(await transport._wait(), -signal.SIGTERM)
 
 
 @scenario("subprocess_exec")
 def end_a_process(world):
+    return functools.partial(end, world)
+
+
+@scenario("subprocess_exec")
+def end_a_process_by_its_number(world):
     async def play():
-        transport, _ = await start(
-            world,
-            world.loop.subprocess_exec(
-                *(asyncio.SubprocessProtocol, "sleep", "1000"),
-                stdin=None,
-                stdout=None,
-                stderr=None,
-            ),
-        )
-        with ended(world, transport):
-            transport.send_signal(0)
-            transport.terminate()
-            assert await transport._wait() == -signal.SIGTERM
+        with without_pidfds():
+            await end(world)
 
     return play
+
+
+async def lose(world):
+    transport, _ = await start(
+        world,
+        world.loop.subprocess_exec(
+            asyncio.SubprocessProtocol, "sleep", "1000"
+        ),
+    )
+    with ended(world, transport):
+        transport.close()
+        check_code(await transport._wait(), -signal.SIGKILL)
 
 
 @scenario("subprocess_exec")
 def lose_a_process(world):
     """Closed at once, with all of its pipes."""
+    return functools.partial(lose, world)
 
+
+@scenario("subprocess_exec")
+def lose_a_process_by_its_number(world):
     async def play():
-        transport, _ = await start(
-            world,
-            world.loop.subprocess_exec(
-                asyncio.SubprocessProtocol, "sleep", "1000"
-            ),
-        )
-        transport.close()
-        assert await transport._wait() == -signal.SIGKILL
+        with without_pidfds():
+            await lose(world)
 
     return play
 
