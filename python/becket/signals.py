@@ -71,8 +71,12 @@ class SignalsMixin(LoopBase):
             self._take_wakeup_fd()
         except (ValueError, OSError) as exc:
             raise RuntimeError(str(exc)) from exc
-        if not self._signal_handlers:
-            self._begin_listening()
+        try:
+            if not self._signal_handlers:
+                self._begin_listening()
+        except BaseException:
+            self._drop_wakeup_fd()
+            raise
         self._signal_handlers[sig] = SignalHandler(
             callback, args, contextvars.copy_context()
         )
@@ -104,7 +108,8 @@ class SignalsMixin(LoopBase):
             )
         except OSError as exc:
             raise _explain(sig, exc) from exc
-        self._drop_wakeup_fd()
+        finally:
+            self._drop_wakeup_fd()
         return True
 
     def _begin_wakeup(self) -> None:
@@ -265,8 +270,9 @@ class SignalsMixin(LoopBase):
     def _close_signals(self) -> None:
         """Remove all handlers; the last part of closing the loop."""
         if not sys.is_finalizing():
-            for sig in list(self._signal_handlers):
-                self.remove_signal_handler(sig)
+            with contextlib.ExitStack() as stack:  # all, if one fails too
+                for sig in reversed(self._signal_handlers):
+                    stack.callback(self.remove_signal_handler, sig)
         elif self._signal_handlers:
             warnings.warn(
                 f"Closing the loop {self!r} on interpreter shutdown stage,"

@@ -3,6 +3,7 @@
 
 import asyncio
 import ctypes
+import errno
 import functools
 import os
 import re
@@ -246,6 +247,43 @@ def test_close_removes_the_handlers(loop):
     loop.close()
     assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.becket_only("CPython keeps the others")
+def test_close_removes_the_others_when_one_fails(new_loop, monkeypatch):
+    loop = new_loop()
+    original = signal.signal
+
+    def fail_for_one(number, handler):
+        if number == signal.SIGUSR1 and handler == signal.SIG_DFL:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        return original(number, handler)
+
+    loop.add_signal_handler(signal.SIGUSR1, int)
+    loop.add_signal_handler(signal.SIGUSR2, int)
+    monkeypatch.setattr(signal, "signal", fail_for_one)
+    with pytest.raises(PermissionError):
+        loop.close()
+    monkeypatch.undo()
+    assert loop.is_closed()
+    assert signal.getsignal(signal.SIGUSR2) == signal.SIG_DFL
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+
+
+@pytest.mark.becket_only("CPython reads nothing when it adds")
+def test_adding_that_cannot_listen_leaves_nothing(loop, monkeypatch):
+    """Neither a handler, nor a wake-up fd for none."""
+    turn(loop)
+
+    def fail():
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(loop, "_read_signals", fail)
+    with pytest.raises(OSError, match="allocate"):
+        loop.add_signal_handler(signal.SIGUSR1, int)
+    monkeypatch.undo()
+    assert signal.set_wakeup_fd(-1) == -1
+    assert not loop.remove_signal_handler(signal.SIGUSR1)
 
 
 @row("P4C-014")

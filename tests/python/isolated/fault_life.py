@@ -70,6 +70,8 @@ def live(faults, poller, readable, told):
         loop.run_forever()
         loop.run_until_complete(loop.getaddrinfo("localhost", 80))
         loop.remove_signal_handler(signal.SIGUSR1)
+        # One that closing removes.
+        loop.add_signal_handler(signal.SIGUSR2, int)
         loop.run_until_complete(loop.shutdown_default_executor())
     finally:
         loop.close()
@@ -107,12 +109,22 @@ def sweep(faults, poller):
         errors = errors_of_a_life(faults, poller, left)
         injected += faults.disarm()
         check_life(fault, number, errors)
+        check_signals(fault)
         gc.collect()
         difference = Table().difference(before)
         assert not difference, f"a life with {fault}: {difference}"
     left.close()
     right.close()
     return injected
+
+
+def check_signals(fault):
+    """They are as they were before, unless that was made to fail."""
+    assert signal.set_wakeup_fd(-1) == -1, f"{fault}: a wake-up fd is left"
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        handler = signal.getsignal(number)
+        assert handler == signal.SIG_DFL or fault.call == "sigaction", handler
+        signal.signal(number, signal.SIG_DFL)
 
 
 def check_life(fault, number, errors):
