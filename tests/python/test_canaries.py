@@ -5,6 +5,7 @@ The trials are those of isolated/canaries.py, some of them here; many more by
 hand, see CONTRIBUTING.md.
 """
 
+import asyncio
 import contextlib
 import os
 import select
@@ -14,7 +15,9 @@ import pytest
 
 from support.canaries import Canaries, CanaryError, Table
 from support.procs import TESTS, check, run_file
-from support.scenarios import NAMES
+from support.scenarios import NAMES, Scenario, tls
+from support.stage import Stage, Talker
+from support.trials import Plan, Trial
 
 row = pytest.mark.row
 
@@ -42,6 +45,45 @@ def test_canaries_survive(backend, module):
     # The seed, and the counts.
     print(done.stdout)
     assert "none was damaged, nothing was left" in done.stdout
+
+
+@pytest.mark.becket_only("the harness that plays these trials")
+@pytest.mark.one_poller
+def test_no_goodbye_outlives_its_trial():
+    """Of a handshake that was complete when its waiter was cancelled: nobody
+    has the transport, and its socket's number is the next trial's.
+    """
+
+    def prepare(world):
+        ours, peer = tls.tls_pair(world, is_server=True)
+
+        class Cancelling(Talker):
+            def connection_made(self, transport):
+                super().connection_made(transport)
+                task.cancel()
+                peer.is_at_end = True  # it does not answer
+
+        async def play():
+            nonlocal task
+            task = asyncio.current_task()
+            with tls.driven(peer, world):
+                await world.loop.connect_accepted_socket(
+                    lambda: world.talker(kind=Cancelling),
+                    ours,
+                    ssl=tls.context(True),
+                )
+
+        task = None
+        return play
+
+    stage = Stage("epoll")
+    try:
+        trial = Trial(stage, Scenario("cancelled", prepare, ""), Plan())
+        trial.run()
+        (transport,) = trial.world.transports
+        assert transport.get_protocol() is None
+    finally:
+        stage.close()
 
 
 # --- that damage would be seen ---

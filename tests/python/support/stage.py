@@ -491,6 +491,20 @@ class World:
             for given in self.given
         )
 
+    def end_goodbyes(self):
+        """Of TLS that was closed, to peers that are not driven any more.
+
+        Their sockets are about to be closed, which epoll does not tell: the
+        numbers would be those of open connections until the goodbye's end.
+        """
+        for transport in self.transports:
+            if (
+                transport.is_closing()
+                and transport.get_protocol() is not None
+                and transport.get_extra_info("ssl_object") is not None
+            ):
+                transport.abort()
+
     def check(self):
         """Nothing was received by those for whom it was not meant."""
         for peer in self.peers:

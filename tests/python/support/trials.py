@@ -142,9 +142,7 @@ async def settle():
 class Trial:
     """One scenario, played once."""
 
-    def __init__(
-        self, stage, scenario, plan, patience=None, is_lied_to=False
-    ):
+    def __init__(self, stage, scenario, plan, patience=None, is_lied_to=False):
         self.stage = stage
         self.scenario = scenario
         self.plan = plan
@@ -190,6 +188,8 @@ class Trial:
             handle.cancel()
         # Those of failed scenarios: their user would end them now.
         await self._end_tasks()
+        self.world.end_goodbyes()
+        await settle()
         self.world.check()
         error = None
         if not self.task.cancelled():

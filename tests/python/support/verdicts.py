@@ -38,36 +38,40 @@ SURVIVED = {
     "connect_refused": "it is refused either way",
     "connect_socket_refused": "it is refused either way",
 }
-SURVIVED_CALLS = {
-    (name, call): "read and sent by blocks"
-    for name in (
-        "send_file_by_kernel",
-        "send_file_by_transport",
-        "send_part_of_file_by_unix_transport",
-    )
-    for call in ("sendfile", "fcntl")
-} | {
-    (name, call): way
-    for name in (
-        "talk_to_a_process",
-        "run_in_a_shell",
-        "end_a_process",
-        "end_a_process_by_its_number",
-        "lose_a_process",
-        "lose_a_process_by_its_number",
-        "handle_the_end_of_a_process",
-    )
-    for call, way in {
-        # How its end is learnt: where the loop cannot watch it.
-        "epoll_add": "a thread waits for it",
-        "fcntl": "a thread waits for it",
-        "pidfd_open": "a thread waits for it",
-        "pidfd_send_signal": "kill() does it",
-        "waitid": "waitpid() does it",
-    }.items()
-} | {
-    ("handle_what_cannot_be", "sigaction"): "it is refused either way",
-}
+SURVIVED_CALLS = (
+    {
+        (name, call): "read and sent by blocks"
+        for name in (
+            "send_file_by_kernel",
+            "send_file_by_transport",
+            "send_part_of_file_by_unix_transport",
+        )
+        for call in ("sendfile", "fcntl")
+    }
+    | {
+        (name, call): way
+        for name in (
+            "talk_to_a_process",
+            "run_in_a_shell",
+            "end_a_process",
+            "end_a_process_by_its_number",
+            "lose_a_process",
+            "lose_a_process_by_its_number",
+            "handle_the_end_of_a_process",
+        )
+        for call, way in {
+            # How its end is learnt: where the loop cannot watch it.
+            "epoll_add": "a thread waits for it",
+            "fcntl": "a thread waits for it",
+            "pidfd_open": "a thread waits for it",
+            "pidfd_send_signal": "kill() does it",
+            "waitid": "waitpid() does it",
+        }.items()
+    }
+    | {
+        ("handle_what_cannot_be", "sigaction"): "it is refused either way",
+    }
+)
 
 # What is not true: the process runs on, and nobody kills or reaps it.
 LIES = {

@@ -294,7 +294,7 @@ WRAP(int, socketpair, socketpair, -1,
      (int family, int type, int protocol, int fds[2]),
      (family, type, protocol, fds));
 WRAP(int, waitid, waitid, -1,
-     (idtype_t kind, id_t id, siginfo_t * info, int options),
+     (idtype_t kind, id_t id, siginfo_t *info, int options),
      (kind, id, info, options));
 WRAP(pid_t, waitpid, waitpid, -1, (pid_t pid, int *status, int options),
      (pid, status, options));
