@@ -343,8 +343,7 @@ class World(AllThings):
         self.turn = 0
         for lane, state in self.states():
             self.note(lane, f"ends as {state}")
-        if self.have_forgotten():
-            self.note("run", FORGOTTEN)
+        self._note_forgotten()
         # What a suspended coroutine does when it is collected is open.
         # CPython has tasks for what it accepts, becket has none.
         is_abrupt = self.ends_abruptly and not self.children + self.servers
@@ -357,10 +356,15 @@ class World(AllThings):
         self.reap_children()
         self.note("run", f"closed {self.loop.is_closed()}")
 
+    def _note_forgotten(self):
+        if self.have_forgotten():
+            self.note("run", FORGOTTEN)
+
     def _close_all(self):
         """As asyncio.run() would, and the transports too."""
         self.loop.call_soon(self.stop_sending)
         self.settle()
+        self._note_forgotten()  # what had been scheduled may close a server
         self.step_number += 1
         self.loop.call_soon(self.abort_all)
         self.settle()

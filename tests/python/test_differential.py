@@ -122,6 +122,34 @@ def program(w):  # pair
 """
 
 
+# The server closes after the last step, and while it accepts a connection.
+FORGOTTEN_LATE = """
+def program(w):  # stream_server
+    loop = w.loop
+    v = w.stream_server("v", "unix", "talk")
+
+    @w.task
+    async def t0(say):
+        loop.call_soon(v.server.close)
+
+    @w.on("v0.client_connected", 1)
+    def hook():
+        v.connect()
+        w.t0 = loop.create_task(t0())
+
+    @w.step
+    def step():
+        loop.call_soon(v.connect)
+"""
+
+
+def test_a_connection_left_to_the_collector_is_no_difference(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(FORGOTTEN_LATE)
+    done = run("--replay", str(path), "--poller", "epoll")
+    assert "epoll: left out" in done.stdout
+
+
 @pytest.mark.parametrize(
     "program, loop, verdict",
     [
