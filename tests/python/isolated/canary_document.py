@@ -4,7 +4,7 @@
     python tests/python/isolated/canary_document.py RESULTS
 
 Other sections of the file stay as they are. A run that has failed is told,
-with its seed.
+with its seed; one whose reason has been mended says so in "mended".
 """
 
 import collections
@@ -57,11 +57,22 @@ def table(rows):
     yield f"| all | | | {cells} |"
 
 
+def seeds_of(failures):
+    return ", ".join(f"{one['poller']} {one['seed']}" for one in failures)
+
+
 def verdict(failures):
-    if not failures:
-        return "Canaries damaged: 0. Descriptors and registrations left: 0."
-    seeds = ", ".join(f"{one['poller']} {one['seed']}" for one in failures)
-    return f"Runs that failed: {len(failures)} ({seeds})."
+    open_ones = [one for one in failures if "mended" not in one]
+    if open_ones:
+        return f"Runs that failed: {len(open_ones)} ({seeds_of(open_ones)})."
+    text = "Canaries damaged: 0. Descriptors and registrations left: 0."
+    for reason in sorted({one["mended"] for one in failures}):
+        runs = [one for one in failures if one["mended"] == reason]
+        text += (
+            f" Runs that were stopped, and played again: {len(runs)}"
+            f" ({seeds_of(runs)}): {reason}."
+        )
+    return fill(text)
 
 
 def section(results):
