@@ -2,6 +2,7 @@
 """Every allocation of every call made to fail, in a process of its own."""
 
 import ast
+import sys
 
 import pytest
 
@@ -10,6 +11,7 @@ from support.procs import TESTS, check, run_file
 pytest.importorskip("_testcapi", reason="this Python has no _testcapi")
 
 SCRIPT = TESTS / "isolated" / "nomemory.py"
+SERVICES_SCRIPT = TESTS / "isolated" / "nomemory_services.py"
 TLS_SCRIPT = TESTS / "isolated" / "nomemory_tls.py"
 
 
@@ -28,6 +30,17 @@ def test_failing_allocations(backend, name):
     if backend == "external":
         pytest.skip("the selector is Python code with failures of its own")
     done = check(run_file(backend, SCRIPT, name))
+    assert done.stdout == "done\n"
+
+
+@pytest.mark.becket_only("CPython's loop hangs after some failures")
+@pytest.mark.one_poller
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("name", scenarios(SERVICES_SCRIPT))
+def test_failing_allocations_of_services(backend, name):
+    if sys.version_info >= (3, 12) and name != "signals":
+        pytest.skip("this interpreter crashes by itself in Python code")
+    done = check(run_file(backend, SERVICES_SCRIPT, name, limit=170))
     assert done.stdout == "done\n"
 
 
