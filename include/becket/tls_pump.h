@@ -311,6 +311,7 @@ struct ssl_ctx_st;
     X(int, SSL_read, (struct ssl_st * ssl, void *buf, int len))                \
     X(void, SSL_set_bio,                                                       \
       (struct ssl_st * ssl, struct bio_st * rbio, struct bio_st * wbio))       \
+    X(void, SSL_set_read_ahead, (struct ssl_st * ssl, int is_on))              \
     X(int, SSL_shutdown, (struct ssl_st * ssl))                                \
     X(int, SSL_write, (struct ssl_st * ssl, const void *data, int len))
 
@@ -341,7 +342,12 @@ typedef struct {
     const bk_tls_openssl *_openssl; /* borrowed */
     struct ssl_st *_ssl;            /* borrowed */
     struct bio_st *_bio;            /* owned, and by the SSL as well */
-    uint8_t _is_drained;            /* it holds nothing that can be read */
+    bk_tls_pump *_pump;             /* borrowed */
+    uint32_t _record_left; /* of the record being read, after its header */
+    uint8_t _header[5];    /* what the SSL has of the next one's header */
+    uint8_t _header_len;
+    uint8_t _is_unframed; /* what it reads are no records of TLS */
+    uint8_t _is_drained;  /* it holds nothing that can be read */
 } bk_tls_openssl_session;
 
 /* The engine whose self is a session: all is OpenSSL's. Static. An embedder

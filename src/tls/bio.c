@@ -3,20 +3,26 @@
  * SPDX-License-Identifier: MIT
  *
  * Design notes.
- * One BIO serves both directions; its data is the pump, or NULL once the pump
- * has let go of it. The SSL holds it and may live longer than pump, loop and
- * module: so the method is never freed, and a BIO without a pump behaves like
- * memory that nobody fills or empties.
+ * One BIO serves both directions; its data is the session, or NULL once that
+ * has let go of it. The SSL holds it and may live longer than session, loop and
+ * module: so the method is never freed, and a BIO without a session behaves
+ * like memory that nobody fills or empties.
  *
  * OpenSSL calls with the BIO alone, so the way from a BIO to its data has to be
  * known to the whole process: it is written once, and what an SSL of another
  * copy of OpenSSL would need is refused.
+ *
+ * OpenSSL asks for a record's header and then for the rest of it, unless it may
+ * read ahead: then it asks once for all that it has room for, and is given no
+ * more than that record. So it never holds what comes behind, which may not be
+ * for it (after the goodbye), and which the pump counts as waiting.
  *
  * A BIO always says that a read which brought nothing is to be tried again.
  * Nobody asks after one that brought something, so the flags never change.
  */
 
 #include <errno.h>
+#include <string.h>
 
 #include "tls/internal.h"
 
@@ -31,26 +37,115 @@ enum {
     SSL_MODE_RELEASE_BUFFERS = 0x10,
 };
 
+enum { RECORD_TYPE_FIRST = 20, RECORD_TYPE_LAST = 24, HEADER_LEN = 5 };
+
 /* Below 128, and none of OpenSSL's own. */
 #define BIO_INDEX 0x7e
 
 /* BIO_get_data of the process's OpenSSL. Atomic, written once. */
 static void *(*get_data)(struct bio_st *bio);
 
-static bk_tls_pump *
-pump_of(struct bio_st *bio)
+static bk_tls_openssl_session *
+session_of(struct bio_st *bio)
 {
     return __atomic_load_n(&get_data, __ATOMIC_RELAXED)(bio);
+}
+
+/* The types of records, RFC 8446 5.1; heartbeats, RFC 6520, are the last. What
+ * else OpenSSL may know, like the hello of SSL 2, has lengths of another kind.
+ */
+static bool
+is_header(const uint8_t *header)
+{
+    return header[0] >= RECORD_TYPE_FIRST && header[0] <= RECORD_TYPE_LAST;
+}
+
+/* Bytes of a header; with the last one the record's length is known. */
+static size_t
+read_header(bk_tls_openssl_session *session, char *buf, size_t len)
+{
+    uint8_t *header = session->_header;
+    size_t room = HEADER_LEN - (size_t)session->_header_len;
+    size_t n = bk_tls_pump_take_input(
+        session->_pump, header + session->_header_len, len < room ? len : room);
+
+    memcpy(buf, header + session->_header_len, n);
+    session->_header_len = (uint8_t)(session->_header_len + n);
+    if (n < room) {
+        return n;
+    }
+    session->_header_len = 0;
+    session->_record_left = (uint32_t)header[3] << 8 | header[4];
+    if (!is_header(header)) {
+        session->_is_unframed = true;
+        session->_openssl->SSL_set_read_ahead(session->_ssl, 0);
+    }
+    return n;
+}
+
+/* The same for a header in one piece, and what is there of its record: nearly
+ * always all of it. 0 if it is not that simple. */
+static size_t
+read_at_once(bk_tls_openssl_session *session, char *buf, size_t len)
+{
+    bk_tls_pump *pump = session->_pump;
+    const uint8_t *header = (const uint8_t *)pump->_window;
+    size_t size;
+    size_t n;
+
+    if (session->_header_len > 0 || pump->_in._len > 0 ||
+        pump->_window_len < HEADER_LEN || len < HEADER_LEN ||
+        !is_header(header)) {
+        return 0;
+    }
+    size = HEADER_LEN + ((size_t)header[3] << 8 | header[4]);
+    n = size < len ? size : len;
+    n = n < pump->_window_len ? n : pump->_window_len;
+    memcpy(buf, header, n);
+    pump->_window += n;
+    pump->_window_len -= n;
+    session->_record_left = (uint32_t)(size - n);
+    return n;
+}
+
+static size_t
+read_record(bk_tls_openssl_session *session, char *buf, size_t len)
+{
+    size_t done = 0;
+    size_t n;
+
+    if (session->_record_left == 0) {
+        done = read_at_once(session, buf, len);
+        if (done > 0) {
+            return done;
+        }
+        done = read_header(session, buf, len);
+        if (session->_is_unframed) {
+            return done;
+        }
+    }
+    n = len - done < session->_record_left ? len - done : session->_record_left;
+    if (n > 0) {
+        n = bk_tls_pump_take_input(session->_pump, buf + done, n);
+        session->_record_left -= (uint32_t)n;
+    }
+    return done + n;
 }
 
 static int
 bio_read(struct bio_st *bio, char *buf, int len)
 {
-    bk_tls_pump *pump = pump_of(bio);
+    bk_tls_openssl_session *session = session_of(bio);
     size_t n = 0;
 
-    if (pump != NULL && len > 0) {
-        n = bk_tls_pump_take_input(pump, buf, (size_t)len);
+    if (session == NULL || len <= 0) {
+        return -1;
+    }
+    if (session->_is_unframed) {
+        n = bk_tls_pump_take_input(session->_pump, buf, (size_t)len);
+    }
+    else {
+        n = read_record(session, buf, (size_t)len);
     }
     return n > 0 ? (int)n : -1;
 }
@@ -58,10 +153,10 @@ bio_read(struct bio_st *bio, char *buf, int len)
 static int
 bio_write(struct bio_st *bio, const char *data, int len)
 {
-    bk_tls_pump *pump = pump_of(bio);
+    bk_tls_openssl_session *session = session_of(bio);
 
-    if (pump != NULL && len > 0 &&
-        bk_tls_pump_put_output(pump, data, (size_t)len) < 0) {
+    if (session != NULL && len > 0 &&
+        bk_tls_pump_put_output(session->_pump, data, (size_t)len) < 0) {
         return -1;
     }
     return len;
@@ -112,18 +207,20 @@ bk_tls_openssl_attach(bk_tls_openssl_session *session,
 {
     struct bio_st *bio = openssl->BIO_new(openssl->method);
 
-    *session = (bk_tls_openssl_session){._openssl = openssl, ._ssl = ssl};
+    *session = (bk_tls_openssl_session){
+        ._openssl = openssl, ._ssl = ssl, ._pump = pump};
     if (bio == NULL || openssl->BIO_up_ref(bio) != 1) {
         (void)openssl->BIO_free(bio);
         return -ENOMEM;
     }
-    openssl->BIO_set_data(bio, pump);
+    openssl->BIO_set_data(bio, session);
     openssl->BIO_set_flags(bio, BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY);
     openssl->BIO_set_init(bio, 1);
     openssl->SSL_set_bio(ssl, bio, bio);
     (void)openssl->SSL_ctrl(
         ssl, SSL_CTRL_MODE,
         SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS, NULL);
+    openssl->SSL_set_read_ahead(ssl, 1);
     session->_bio = bio;
     return 0;
 }

@@ -229,6 +229,41 @@ START_TEST(what_was_written_goes_before_the_end)
 }
 END_TEST
 
+/* However the wire has cut them. */
+START_TEST(records_in_pieces)
+{
+    BIO *wire;
+    char *bytes;
+    long len;
+    size_t piece = 1;
+
+    tls_connect(SUPPORT_EPOLL, kinds[_i].role, kinds[_i].version);
+    wire = BIO_new(BIO_s_mem());
+    SSL_set0_wbio(peer, wire);
+    for (int i = 0; i < 20; i++) {
+        ck_assert_int_eq(SSL_write(peer, big_data + i * 30, 30), 30);
+    }
+    tls.is_quiet = true;
+    tls.buffer = malloc(600);
+    ck_assert_ptr_nonnull(tls.buffer);
+    len = BIO_get_mem_data(wire, &bytes);
+    for (long done = 0; done < len; done += (long)piece) {
+        piece = piece % 13 + 1;
+        if ((long)piece > len - done) {
+            piece = (size_t)(len - done);
+        }
+        ck_assert_int_eq(write(stream_fds[1], bytes + done, piece),
+                         (ssize_t)piece);
+        support_turns(stream_loop, 2);
+    }
+    TLS_UNTIL(tls.received == 600);
+    ck_assert_mem_eq(tls.buffer, big_data, 600);
+    free(tls.buffer);
+    expect_no_blocks();
+    tls_end();
+}
+END_TEST
+
 /* --- flow control --- */
 
 START_TEST(peer_that_does_not_read)
@@ -415,6 +450,7 @@ tls_data_suite(void)
     tcase_add_test(tcase, asking_sends);
     tcase_add_test(tcase, asking_the_transport_sends);
     ADD_KINDS(what_was_written_goes_before_the_end);
+    ADD_KINDS(records_in_pieces);
     tcase = new_tls_case(suite, "flow control");
     ADD_KINDS(peer_that_does_not_read);
     ADD_KINDS(peer_that_ends_and_does_not_read);
