@@ -10,7 +10,8 @@
  *   abort and errors lead from anywhere to closed
  *
  * What one callback writes is encrypted when it returns, in records as full as
- * may be, and leaves in one send. An idle connection holds no buffer.
+ * may be, and leaves in one send. An idle connection holds no buffer; of those
+ * that were at work, up to 64 do until the loop has slept for a second.
  *
  * asyncio: loop.start_tls, and ssl= of create_connection and create_server:
  * call bk_tls_start() in connection_made of the transport's protocol.

@@ -305,6 +305,7 @@ struct ssl_ctx_st;
     X(long, SSL_ctrl, (struct ssl_st * ssl, int cmd, long num, void *ptr))     \
     X(int, SSL_do_handshake, (struct ssl_st * ssl))                            \
     X(struct ssl_ctx_st *, SSL_get_SSL_CTX, (const struct ssl_st *ssl))        \
+    X(int, SSL_free_buffers, (struct ssl_st * ssl))                            \
     X(int, SSL_get_error, (const struct ssl_st *ssl, int result))              \
     X(int, SSL_get_shutdown, (const struct ssl_st *ssl))                       \
     X(int, SSL_has_pending, (const struct ssl_st *ssl))                        \
@@ -343,11 +344,14 @@ typedef struct {
     struct ssl_st *_ssl;            /* borrowed */
     struct bio_st *_bio;            /* owned, and by the SSL as well */
     bk_tls_pump *_pump;             /* borrowed */
+    bk_handle _warm;                /* of the loop, while _is_warm */
+    uint64_t _turn;        /* the loop's, when it read last while it was */
     uint32_t _record_left; /* of the record being read, after its header */
     uint8_t _header[5];    /* what the SSL has of the next one's header */
     uint8_t _header_len;
     uint8_t _is_unframed; /* what it reads are no records of TLS */
     uint8_t _is_drained;  /* it holds nothing that can be read */
+    uint8_t _is_warm;     /* it keeps its buffers */
 } bk_tls_openssl_session;
 
 /* The engine whose self is a session: all is OpenSSL's. Static. An embedder
@@ -355,7 +359,9 @@ typedef struct {
 BK_API const bk_tls_engine *bk_tls_openssl_engine(void);
 
 /* Give the SSL its BIO, in the place of the ones it has, and have it release
- * its buffers while it is idle. The SSL is borrowed until detach. -ENOMEM. */
+ * its buffers while it is idle: after each record, or, for up to 64 SSLs of a
+ * loop that read often, when the loop has slept for a second. The SSL is
+ * borrowed until detach. -ENOMEM. */
 BK_API int bk_tls_openssl_attach(bk_tls_openssl_session *session,
                                  const bk_tls_openssl *openssl,
                                  struct ssl_st *ssl, bk_tls_pump *pump);

@@ -62,6 +62,9 @@ struct bk_loop {
     struct bki_slab segments;            /* write-queue segments, src/net */
     struct bki_slab packets;             /* datagrams that wait, src/net */
     struct bki_slab tls_blocks;          /* records under way, src/tls */
+    struct bki_list tls_warm;            /* TLS that keeps its buffers, */
+    void (*cool_tls)(bk_loop *loop);     /* until this; set by src/tls */
+    uint32_t tls_warm_count;
     struct bki_slab calls;         /* what bk_loop_call_soon() allocates */
     char *scratch;                 /* owned: BK_READ_MAX bytes, or NULL */
     struct bki_inlet *inlet;       /* owned; NULL until first needed */
@@ -88,7 +91,8 @@ struct bk_loop {
     uint64_t thread; /* atomic: the thread that runs it, 0 when none */
     int break_code;
     bool is_breaking;
-    bool is_closed; /* atomic: written by the loop's thread */
+    bool is_polled_outside; /* by a poller from outside */
+    bool is_closed;         /* atomic: written by the loop's thread */
     bool is_in_callback;
     bool is_write_through;
     bool is_delivering; /* several datagrams: what is sent is held back */

@@ -34,6 +34,9 @@
  * take a quarter of it. */
 #define DELIVERY_NS_MAX UINT64_C(200000)
 
+/* A loop that has slept for so long is idle. */
+#define IDLE_NS UINT64_C(1000000000)
+
 /* A loop that does not sleep measures its lag in every so many turns. */
 #define LAG_SAMPLE_TURNS 64
 
@@ -79,17 +82,33 @@ wait_without_sleep(bk_loop *loop)
     return loop->engine->ops->wait(loop->engine, 0, is_release_due(loop));
 }
 
+/* Idle memory is given back, which is done once for each time that the loop is
+ * idle. A poller from outside may count its waits: that waits as it is told. */
+static bool
+is_cut_short(const bk_loop *loop, uint64_t timeout_ns)
+{
+    return loop->tls_warm_count > 0 && !loop->is_polled_outside &&
+           timeout_ns > IDLE_NS;
+}
+
 static int
 wait_asleep(bk_loop *loop, uint64_t since_ns, uint64_t timeout_ns)
 {
-    int r = loop->engine->ops->wait(loop->engine, timeout_ns, true);
+    int r;
 
+    if (is_cut_short(loop, timeout_ns)) {
+        timeout_ns = IDLE_NS;
+    }
+    r = loop->engine->ops->wait(loop->engine, timeout_ns, true);
     bki_inbox_awake(loop);
     loop->has_slept = true;
     loop->woken_ns = bki_sys_monotonic_ns();
     loop->released_ns = loop->woken_ns;
     loop->unreleased_turns = 0;
     loop->stats.idle_ns += loop->woken_ns - since_ns;
+    if (loop->tls_warm_count > 0 && loop->woken_ns - since_ns >= IDLE_NS) {
+        loop->cool_tls(loop);
+    }
     return r;
 }
 
@@ -319,6 +338,7 @@ bk_loop_new(const bk_loop_options *options, bk_loop **ret_loop)
         options = &defaults;
     }
     loop->hooks = options->hooks;
+    loop->is_polled_outside = options->poller != NULL;
     loop->delivery_ns_max = DELIVERY_NS_MAX;
     r = init_loop(loop, options);
     if (r < 0) {

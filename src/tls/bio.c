@@ -233,6 +233,7 @@ bk_tls_openssl_detach(bk_tls_openssl_session *session)
     if (bio == NULL) {
         return;
     }
+    bki_tls_forget_warm(session);
     session->_bio = NULL;
     session->_ssl = NULL;
     session->_openssl->BIO_set_data(bio, NULL);

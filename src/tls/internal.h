@@ -35,6 +35,14 @@ int bki_tls_send(bk_tls_pump *pump);
  * of nothing but that. */
 int bki_tls_send_alert(bk_tls_pump *pump);
 
+/* --- warm.c --- */
+
+/* It has read something: it may keep OpenSSL's buffers from here on. */
+void bki_tls_warm_up(bk_tls_openssl_session *session);
+
+/* The SSL is somebody else's from here on, as it is. */
+void bki_tls_forget_warm(bk_tls_openssl_session *session);
+
 /* --- pump_buffer.c --- */
 
 /* Records that are left of the receive under way are kept. -ENOMEM. */

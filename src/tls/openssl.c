@@ -13,6 +13,8 @@
 
 #include "tls/internal.h"
 
+#include "loop/internal.h"
+
 /* Of <openssl/ssl.h>: parts of OpenSSL's ABI. */
 enum {
     SSL_ERROR_WANT_READ = 2,
@@ -106,6 +108,12 @@ openssl_read(bk_tls_pump *pump, void *buf, size_t len, void *self)
     }
     session->_is_drained =
         (size_t)n < len && openssl->SSL_has_pending(session->_ssl) == 0;
+    if (session->_is_warm) {
+        session->_turn = pump->_loop->stats.turns;
+    }
+    else {
+        bki_tls_warm_up(session);
+    }
     return n;
 }
 

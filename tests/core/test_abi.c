@@ -36,7 +36,7 @@ SIZE_IS(bk_stdio, 8);
 SIZE_IS(bk_subprocess_protocol, 48);
 SIZE_IS(bk_timer, 56);
 SIZE_IS(bk_tls_engine, 48);
-SIZE_IS(bk_tls_openssl_session, 48);
+SIZE_IS(bk_tls_openssl_session, 88);
 SIZE_IS(bk_tls_ops, 136);
 SIZE_IS(bk_tls_options, 40);
 SIZE_IS(bk_tls_protocol, 56);

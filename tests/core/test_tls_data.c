@@ -264,6 +264,107 @@ START_TEST(records_in_pieces)
 }
 END_TEST
 
+/* --- memory --- */
+
+static void
+echo_once(const char *text)
+{
+    size_t before = tls.received;
+
+    peer_write(text, strlen(text));
+    TLS_UNTIL(tls.received == before + strlen(text));
+    tls_write(text);
+    peer_expect_text(text);
+}
+
+static bool
+is_releasing(void)
+{
+    return (SSL_get_mode(bk_tls_ssl(tls.tls)) & SSL_MODE_RELEASE_BUFFERS) != 0;
+}
+
+/* For longer than it takes to be so. */
+static void
+be_idle(void)
+{
+    ck_assert_int_eq(bk_loop_call_later(stream_loop, 1200 * MS, support_stop,
+                                        stream_loop, NULL),
+                     0);
+    support_run(stream_loop);
+}
+
+START_TEST(idle_loop_gives_buffers_back)
+{
+    tls_connect(_i % 2 == 0 ? SUPPORT_EPOLL : SUPPORT_POLL, kinds[_i].role,
+                kinds[_i].version);
+    ck_assert(is_releasing());
+    echo_once("one");
+    echo_once("two");
+    ck_assert(!is_releasing());
+    ck_assert_uint_eq(stream_loop->tls_warm_count, 1);
+    be_idle();
+    ck_assert(is_releasing());
+    ck_assert_uint_eq(stream_loop->tls_warm_count, 0);
+    echo_once("three");
+    ck_assert(!is_releasing());
+    tls_end();
+}
+END_TEST
+
+/* In the middle of a record there is nothing to give back. */
+START_TEST(idle_in_the_middle_of_a_record)
+{
+    static const size_t cuts[] = {1, 5, 6, 20};
+    BIO *wire;
+    char *bytes;
+    long len;
+    size_t cut = cuts[_i];
+
+    tls_connect(SUPPORT_EPOLL, kinds[_i].role, kinds[_i].version);
+    echo_once("one");
+    wire = BIO_new(BIO_s_mem());
+    SSL_set0_wbio(peer, wire);
+    ck_assert_int_eq(SSL_write(peer, "four", 4), 4);
+    len = BIO_get_mem_data(wire, &bytes);
+    ck_assert_int_eq(write(stream_fds[1], bytes, cut), (ssize_t)cut);
+    support_turns(stream_loop, 2);
+    be_idle();
+    ck_assert_uint_eq(stream_loop->tls_warm_count, 0);
+    len -= (long)cut;
+    ck_assert_int_eq(write(stream_fds[1], bytes + cut, (size_t)len), len);
+    TLS_UNTIL(tls.received == 3 + 4);
+    tls_end();
+}
+END_TEST
+
+START_TEST(poller_from_outside_waits_as_told)
+{
+    tls_connect(SUPPORT_EXTERNAL, TLS_SERVER, TLS1_3_VERSION);
+    echo_once("one");
+    ck_assert_uint_eq(stream_loop->tls_warm_count, 1);
+    be_idle();
+    ck_assert_uint_gt(support_external.timeout_ns, 1 * S);
+    tls_end();
+}
+END_TEST
+
+static void
+release_us(void)
+{
+    bk_tls_release(tls.tls);
+    tls.tls = NULL;
+}
+
+START_TEST(what_is_released_is_not_warm)
+{
+    tls_connect(SUPPORT_EPOLL, kinds[_i].role, kinds[_i].version);
+    echo_once("one");
+    release_us();
+    ck_assert_uint_eq(stream_loop->tls_warm_count, 0);
+    tls_end();
+}
+END_TEST
+
 /* --- flow control --- */
 
 START_TEST(peer_that_does_not_read)
@@ -451,6 +552,11 @@ tls_data_suite(void)
     tcase_add_test(tcase, asking_the_transport_sends);
     ADD_KINDS(what_was_written_goes_before_the_end);
     ADD_KINDS(records_in_pieces);
+    tcase = new_tls_case(suite, "memory");
+    ADD_KINDS(idle_loop_gives_buffers_back);
+    ADD_KINDS(idle_in_the_middle_of_a_record);
+    tcase_add_test(tcase, poller_from_outside_waits_as_told);
+    ADD_KINDS(what_is_released_is_not_warm);
     tcase = new_tls_case(suite, "flow control");
     ADD_KINDS(peer_that_does_not_read);
     ADD_KINDS(peer_that_ends_and_does_not_read);
