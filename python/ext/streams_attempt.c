@@ -208,6 +208,22 @@ await(StreamOpObject *op, LoopObject *loop, PyObject *transport,
     return BKPY_STREAM_WAITING;
 }
 
+/* Mostly it is the transport's, which is known to be one of ours. */
+static inline bool
+is_loop_of(const bkpy_state *state, PyObject *transport, PyObject *loop)
+{
+    const TlsProtocolObject *tls;
+
+    if (Py_TYPE(transport) == state->StreamTransportType) {
+        return StreamTransportObject_CAST(transport)->loop == (void *)loop;
+    }
+    if (Py_TYPE(transport) != state->TlsTransportType) {
+        return false;
+    }
+    tls = TlsTransportObject_CAST(transport)->tls;
+    return tls != NULL && tls->loop == (void *)loop;
+}
+
 /* The loop, if it is ours and makes futures as we do; borrowed, or NULL. */
 static LoopObject *
 as_own_loop(bkpy_state *state, const bkpy_attrs *attrs)
@@ -215,9 +231,7 @@ as_own_loop(bkpy_state *state, const bkpy_attrs *attrs)
     PyObject *transport = attrs->of[BKPY_READER_TRANSPORT];
     PyObject *loop = attrs->of[BKPY_READER_LOOP];
 
-    /* Mostly it is the transport's, which is known to be one. */
-    if (!(Py_TYPE(transport) == state->StreamTransportType &&
-          StreamTransportObject_CAST(transport)->loop == (void *)loop) &&
+    if (!is_loop_of(state, transport, loop) &&
         !PyObject_TypeCheck(loop, state->LoopType)) {
         return NULL;
     }
