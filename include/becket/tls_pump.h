@@ -305,6 +305,7 @@ struct ssl_ctx_st;
     X(long, SSL_ctrl, (struct ssl_st * ssl, int cmd, long num, void *ptr))     \
     X(int, SSL_do_handshake, (struct ssl_st * ssl))                            \
     X(struct ssl_ctx_st *, SSL_get_SSL_CTX, (const struct ssl_st *ssl))        \
+    X(void, SSL_free, (struct ssl_st * ssl))                                   \
     X(int, SSL_free_buffers, (struct ssl_st * ssl))                            \
     X(int, SSL_get_error, (const struct ssl_st *ssl, int result))              \
     X(int, SSL_get_shutdown, (const struct ssl_st *ssl))                       \
@@ -314,6 +315,7 @@ struct ssl_ctx_st;
       (struct ssl_st * ssl, struct bio_st * rbio, struct bio_st * wbio))       \
     X(void, SSL_set_read_ahead, (struct ssl_st * ssl, int is_on))              \
     X(int, SSL_shutdown, (struct ssl_st * ssl))                                \
+    X(int, SSL_up_ref, (struct ssl_st * ssl))                                  \
     X(int, SSL_write, (struct ssl_st * ssl, const void *data, int len))
 
 typedef struct {
@@ -341,7 +343,7 @@ BK_API int bk_tls_openssl_method(bk_tls_openssl *openssl);
 /* An SSL whose records go through a pump: the engine's self. */
 typedef struct {
     const bk_tls_openssl *_openssl; /* borrowed */
-    struct ssl_st *_ssl;            /* borrowed */
+    struct ssl_st *_ssl;            /* owned, and by others as well */
     struct bio_st *_bio;            /* owned, and by the SSL as well */
     bk_tls_pump *_pump;             /* borrowed */
     bk_handle _warm;                /* of the loop, while _is_warm */
@@ -360,8 +362,8 @@ BK_API const bk_tls_engine *bk_tls_openssl_engine(void);
 
 /* Give the SSL its BIO, in the place of the ones it has, and have it release
  * its buffers while it is idle: after each record, or, for up to 64 SSLs of a
- * loop that read often, when the loop has slept for a second. The SSL is
- * borrowed until detach. -ENOMEM. */
+ * loop that read often, when the loop has slept for a second. A reference to
+ * the SSL is held until detach. -ENOMEM. */
 BK_API int bk_tls_openssl_attach(bk_tls_openssl_session *session,
                                  const bk_tls_openssl *openssl,
                                  struct ssl_st *ssl, bk_tls_pump *pump);

@@ -4,9 +4,10 @@
  *
  * Design notes.
  * The module _ssl has made the SSL, and the SSLObject stays its owner: here it
- * is only borrowed, with a BIO of the core's in the place of the two over
- * memory. OpenSSL is the copy that _ssl uses, whose functions are looked up
- * through that module; so there is none where it was linked statically.
+ * is only used until the connection ends, with a BIO of the core's in the place
+ * of the two over memory. OpenSSL is the copy that _ssl uses, whose functions
+ * are looked up through that module; so there is none where it was linked
+ * statically.
  *
  * Where the SSL is in the struct of _ssl is known for the Pythons of compat.h,
  * and checked for each connection. What is raised is always raised by _ssl: on

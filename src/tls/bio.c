@@ -198,8 +198,22 @@ bk_tls_openssl_method(bk_tls_openssl *openssl)
     return 0;
 }
 
-/* The SSL gets a reference, and we keep one, to reach the BIO for as long as
- * its data has to be taken from it. */
+/* The session's own references. */
+static bool
+hold(const bk_tls_openssl *openssl, struct ssl_st *ssl, struct bio_st *bio)
+{
+    if (openssl->BIO_up_ref(bio) != 1) {
+        return false;
+    }
+    if (openssl->SSL_up_ref(ssl) != 1) {
+        (void)openssl->BIO_free(bio);
+        return false;
+    }
+    return true;
+}
+
+/* The SSL gets a reference to the BIO, and we keep one, to reach it for as long
+ * as its data has to be taken from it. */
 int
 bk_tls_openssl_attach(bk_tls_openssl_session *session,
                       const bk_tls_openssl *openssl, struct ssl_st *ssl,
@@ -209,7 +223,7 @@ bk_tls_openssl_attach(bk_tls_openssl_session *session,
 
     *session = (bk_tls_openssl_session){
         ._openssl = openssl, ._ssl = ssl, ._pump = pump};
-    if (bio == NULL || openssl->BIO_up_ref(bio) != 1) {
+    if (bio == NULL || !hold(openssl, ssl, bio)) {
         (void)openssl->BIO_free(bio);
         return -ENOMEM;
     }
@@ -229,13 +243,15 @@ void
 bk_tls_openssl_detach(bk_tls_openssl_session *session)
 {
     struct bio_st *bio = session->_bio;
+    struct ssl_st *ssl = session->_ssl;
 
     if (bio == NULL) {
         return;
     }
-    bki_tls_forget_warm(session);
+    bki_tls_cool(session);
     session->_bio = NULL;
     session->_ssl = NULL;
     session->_openssl->BIO_set_data(bio, NULL);
     (void)session->_openssl->BIO_free(bio);
+    session->_openssl->SSL_free(ssl);
 }

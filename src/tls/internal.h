@@ -40,8 +40,8 @@ int bki_tls_send_alert(bk_tls_pump *pump);
 /* It has read something: it may keep OpenSSL's buffers from here on. */
 void bki_tls_warm_up(bk_tls_openssl_session *session);
 
-/* The SSL is somebody else's from here on, as it is. */
-void bki_tls_forget_warm(bk_tls_openssl_session *session);
+/* It gives them back, if it has them. */
+void bki_tls_cool(bk_tls_openssl_session *session);
 
 /* --- pump_buffer.c --- */
 

@@ -10,7 +10,10 @@
  * have; a place is another's when its owner has read nothing for some turns. A
  * busy loop with more connections than places so has the same ones warm for a
  * while, and the rest are no worse off. When a loop has had nothing to do for a
- * moment, none stay warm.
+ * moment, none stay warm. Nor does one that has ended, whose SSL may be kept.
+ *
+ * The list is the loop's, which may look at an SSL whose other owner has let go
+ * of it: a session has a reference of its own.
  *
  * Buffers are taken from an SSL only between two records, when it has given all
  * that was in the last one: before OpenSSL 3.0.14 SSL_free_buffers() took them
@@ -117,9 +120,9 @@ bki_tls_warm_up(bk_tls_openssl_session *session)
 }
 
 void
-bki_tls_forget_warm(bk_tls_openssl_session *session)
+bki_tls_cool(bk_tls_openssl_session *session)
 {
     if (session->_is_warm) {
-        leave(session->_pump->_loop, session);
+        cool(session->_pump->_loop, session);
     }
 }

@@ -355,12 +355,58 @@ release_us(void)
     tls.tls = NULL;
 }
 
+/* Nor does its SSL, which somebody may keep. */
 START_TEST(what_is_released_is_not_warm)
 {
+    SSL *ssl;
+
     tls_connect(SUPPORT_EPOLL, kinds[_i].role, kinds[_i].version);
+    ssl = bk_tls_ssl(tls.tls);
+    ck_assert_int_eq(SSL_up_ref(ssl), 1);
     echo_once("one");
     release_us();
     ck_assert_uint_eq(stream_loop->tls_warm_count, 0);
+    ck_assert(SSL_get_mode(ssl) & SSL_MODE_RELEASE_BUFFERS);
+    SSL_free(ssl);
+    tls_end();
+}
+END_TEST
+
+static int freed_count;
+
+static void
+count_free(void *parent, void *ptr, CRYPTO_EX_DATA *data, int index, long argl,
+           void *arg)
+{
+    (void)parent;
+    (void)ptr;
+    (void)data;
+    (void)index;
+    (void)argl;
+    (void)arg;
+    freed_count++;
+}
+
+/* Like the SSLObject of a connection that the collector takes apart. */
+START_TEST(other_owner_of_the_ssl_lets_go)
+{
+    bk_tls_openssl_session session;
+    bk_tls_pump pump = {0};
+    int index = SSL_get_ex_new_index(0, NULL, NULL, NULL, count_free);
+    SSL *ssl;
+
+    tls_connect(SUPPORT_EPOLL, TLS_SERVER, TLS1_3_VERSION);
+    ssl = SSL_new(tls_context);
+    ck_assert_int_eq(SSL_set_ex_data(ssl, index, &session), 1);
+    SSL_set_accept_state(ssl);
+    pump._loop = stream_loop;
+    ck_assert_int_eq(
+        bk_tls_openssl_attach(&session, bk_tls_openssl_linked(), ssl, &pump),
+        0);
+    SSL_free(ssl);
+    ck_assert_int_eq(freed_count, 0);
+    bk_tls_openssl_detach(&session);
+    ck_assert_int_eq(freed_count, 1);
     tls_end();
 }
 END_TEST
@@ -557,6 +603,7 @@ tls_data_suite(void)
     ADD_KINDS(idle_in_the_middle_of_a_record);
     tcase_add_test(tcase, poller_from_outside_waits_as_told);
     ADD_KINDS(what_is_released_is_not_warm);
+    tcase_add_test(tcase, other_owner_of_the_ssl_lets_go);
     tcase = new_tls_case(suite, "flow control");
     ADD_KINDS(peer_that_does_not_read);
     ADD_KINDS(peer_that_ends_and_does_not_read);
