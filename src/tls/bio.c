@@ -147,7 +147,11 @@ bio_read(struct bio_st *bio, char *buf, int len)
     else {
         n = read_record(session, buf, (size_t)len);
     }
-    return n > 0 ? (int)n : -1;
+    if (n == 0) {
+        return -1;
+    }
+    session->_is_drained = false; /* whoever asked */
+    return (int)n;
 }
 
 static int

@@ -6,7 +6,7 @@ import ssl
 
 import pytest
 
-from support.net import peer_reads, small_pair, spin
+from support.net import peer_reads, small_pair, spin, until
 from support.protocols import Buffered, Recorder
 from support.tls import accepted, connected, pair
 
@@ -274,6 +274,23 @@ async def test_paused_in_data_received(loop):
         assert bytes(server.data) == b"one"
         server.transport.resume_reading()
         assert await server.received(6) == b"onetwo"
+
+
+async def test_rest_of_what_the_user_has_read_in_part(loop):
+    """Of a record that came while the transport read nothing."""
+    if getattr(loop, "tls_engine", None) == "sslobject":
+        pytest.skip("its SSLObject gets records when the transport reads")
+    async with pair() as (client, server):
+        client.transport.write(b"one")
+        assert await server.received(3) == b"one"
+        server.transport.pause_reading()
+        client.transport.write(b"twothree")
+        await until(server.transport.get_read_buffer_size)
+        tls = server.transport.get_extra_info("ssl_object")
+        assert tls.read(3) == b"two"
+        assert tls.pending() == 5
+        server.transport.resume_reading()
+        assert await server.received(8) == b"onethree"
 
 
 @row("P4F-012")
