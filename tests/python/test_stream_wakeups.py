@@ -7,6 +7,7 @@ do with less of them, which nobody may be able to tell.
 
 import asyncio
 import contextvars
+import functools
 import gc
 import weakref
 
@@ -88,12 +89,11 @@ class Rescue:
     """Garbage that its finalizer brings back to life, with what it has."""
 
     def __init__(self, rescued, content):
-        self.rescued = rescued
-        self.content = content
+        self.tell = functools.partial(rescued.append, content)
         self.cycle = self
 
     def __del__(self):
-        self.rescued.append(self.content)
+        self.tell()
 
 
 async def test_waiter_that_was_garbage(loop, errors):

@@ -82,6 +82,20 @@ async def within(awaitable):
     return await asyncio.wait_for(awaitable, LIMIT)
 
 
+async def check_terminate():
+    process = await asyncio.create_subprocess_exec(*SLEEP)
+    process.send_signal(0)
+    process.terminate()
+    assert await within(process.wait()) == -signal.SIGTERM
+
+
+async def check_close():
+    process = await asyncio.create_subprocess_exec(*SLEEP, stdout=PIPE)
+    process._transport.close()
+    assert await within(process.wait()) == -signal.SIGKILL
+    assert is_gone(process.pid)
+
+
 # --- with pidfds, and without ---
 
 
@@ -110,14 +124,8 @@ async def test_many_at_once(loop, way):
 
 
 async def test_is_killed(loop, way):
-    process = await asyncio.create_subprocess_exec(*SLEEP)
-    process.send_signal(0)
-    process.terminate()
-    assert await within(process.wait()) == -signal.SIGTERM
-    process = await asyncio.create_subprocess_exec(*SLEEP, stdout=PIPE)
-    process._transport.close()
-    assert await within(process.wait()) == -signal.SIGKILL
-    assert is_gone(process.pid)
+    await check_terminate()
+    await check_close()
     join_all(waiting_threads())
 
 
@@ -357,9 +365,7 @@ async def test_sandbox_without_pidfd_send_signal(loop, monkeypatch, error):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(signal, "pidfd_send_signal", refuse)
-    process = await asyncio.create_subprocess_exec(*SLEEP)
-    process.terminate()
-    assert await within(process.wait()) == -signal.SIGTERM
+    await check_terminate()
 
 
 @pytest.mark.becket_only("CPython waits by number alone")
@@ -374,9 +380,7 @@ async def test_kernel_without_waiting_by_pidfd(loop, monkeypatch):
     monkeypatch.setattr(os, "waitid", waitid)
     process = await asyncio.create_subprocess_exec("sh", "-c", "exit 4")
     assert await within(process.wait()) == 4
-    process = await asyncio.create_subprocess_exec(*SLEEP, stdout=PIPE)
-    process._transport.close()
-    assert await within(process.wait()) == -signal.SIGKILL
+    await check_close()
 
 
 @pytest.mark.becket_only("CPython calls waitpid() alone")
@@ -392,13 +396,8 @@ async def test_sandbox_without_waitid(loop, monkeypatch, way, error):
     process = await asyncio.create_subprocess_exec("sh", "-c", "exit 4")
     assert await within(process.wait()) == 4
     assert is_gone(process.pid)
-    process = await asyncio.create_subprocess_exec(*SLEEP)
-    process.terminate()
-    assert await within(process.wait()) == -signal.SIGTERM
-    process = await asyncio.create_subprocess_exec(*SLEEP, stdout=PIPE)
-    process._transport.close()
-    assert await within(process.wait()) == -signal.SIGKILL
-    assert is_gone(process.pid)
+    await check_terminate()
+    await check_close()
     join_all(waiting_threads())
 
 

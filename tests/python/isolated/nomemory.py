@@ -184,25 +184,20 @@ def watch(loop):
     right.close()
 
 
-class Connection:
-    """A transport of the loop with its peer, made anew each time."""
+class Pair:
+    """A transport of the loop with its peer; make() makes both anew."""
 
-    def __init__(self, loop, factory=Protocol):
+    def __init__(self, loop):
         self.loop = loop
-        self.factory = factory
-
-    def make(self):
-        self.ours, self.peer = tcp_pair()
-        connecting = self.loop.create_connection(self.factory, sock=self.ours)
-        self.transport, self.protocol = self.loop.run_until_complete(
-            connecting
-        )
-        turns(self.loop, 2)
+        self.transport = self.protocol = None
 
     def end(self, _=None):
         self.peer.close()
         if self.ours.fileno() != -1:
             self.transport.abort()
+        self.let_go()
+
+    def let_go(self):
         self.transport = self.protocol = None
         turns(self.loop, 3)
         if self.ours.fileno() != -1:
@@ -213,6 +208,31 @@ class Connection:
 
     def call(self, name, *args):
         return lambda: getattr(self.transport, name)(*args)
+
+    def sweep_closing(self):
+        """Fail each allocation of the turn after a close()."""
+
+        def prepare():
+            self.make()
+            self.transport.close()
+
+        sweep_turn(self.loop, prepare, self.end)
+
+
+class Connection(Pair):
+    """Over TCP."""
+
+    def __init__(self, loop, factory=Protocol):
+        super().__init__(loop)
+        self.factory = factory
+
+    def make(self):
+        self.ours, self.peer = tcp_pair()
+        connecting = self.loop.create_connection(self.factory, sock=self.ours)
+        self.transport, self.protocol = self.loop.run_until_complete(
+            connecting
+        )
+        turns(self.loop, 2)
 
 
 def transport(loop):
@@ -286,13 +306,7 @@ def writing(loop):
 
 
 def closing(loop):
-    connection = Connection(loop)
-
-    def prepare():
-        connection.make()
-        connection.transport.close()
-
-    sweep_turn(loop, prepare, connection.end)
+    Connection(loop).sweep_closing()
 
 
 def reader(loop):
@@ -616,11 +630,8 @@ def loops(_):
     sweep(make, tidy=tidy)
 
 
-class Endpoint:
-    """A datagram transport with its peer, made anew each time."""
-
-    def __init__(self, loop):
-        self.loop = loop
+class Endpoint(Pair):
+    """Over UDP."""
 
     def make(self):
         self.ours = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -632,21 +643,6 @@ class Endpoint:
             self.loop.create_datagram_endpoint(Protocol, sock=self.ours)
         )
         turns(self.loop, 2)
-
-    def end(self, _=None):
-        self.peer.close()
-        if self.ours.fileno() != -1:
-            self.transport.abort()
-        self.transport = self.protocol = None
-        turns(self.loop, 3)
-        if self.ours.fileno() != -1:
-            # The failure hit the end itself; the collector is what is left.
-            gc.collect()
-            turns(self.loop, 2)
-            self.ours.close()
-
-    def call(self, name, *args):
-        return lambda: getattr(self.transport, name)(*args)
 
     def send(self, data):
         return lambda: self.transport.sendto(data, self.address)
@@ -676,12 +672,7 @@ def datagrams(loop):
         endpoint.peer.send(b"x" * 3000)
 
     sweep_turn(loop, received, endpoint.end)
-
-    def closing():
-        endpoint.make()
-        endpoint.transport.close()
-
-    sweep_turn(loop, closing, endpoint.end)
+    endpoint.sweep_closing()
 
 
 def datagrams_waiting(loop):

@@ -22,7 +22,7 @@ import sys
 import time
 
 import nomemory
-from nomemory import Connection, Protocol, attempt, sweep, sweep_turn
+from nomemory import Connection, Pair, Protocol, attempt, sweep, sweep_turn
 
 from support.children import children, end_all
 from support.loops import turns
@@ -99,13 +99,12 @@ def run_to_the_end(loop, task):
 # --- pipes ---
 
 
-class Pipe:
-    """A transport of a pipe's end with its peer, made anew each time."""
+class Pipe(Pair):
+    """Over a pipe, of which the loop has one end."""
 
     def __init__(self, loop, is_reading):
-        self.loop = loop
+        super().__init__(loop)
         self.is_reading = is_reading
-        self.transport = None
 
     def open(self):
         reading, writing = os.pipe()
@@ -121,7 +120,9 @@ class Pipe:
 
     def make(self):
         self.open()
-        self.transport, _ = self.loop.run_until_complete(self.connect())
+        self.transport, self.protocol = self.loop.run_until_complete(
+            self.connect()
+        )
         turns(self.loop, 2)
 
     def give(self):
@@ -140,16 +141,7 @@ class Pipe:
             self.transport.close()
             if not self.is_reading and self.ours.fileno() >= 0:
                 self.transport.abort()
-        self.transport = None
-        turns(self.loop, 3)
-        if self.ours.fileno() >= 0:
-            # The failure hit the end itself; the collector is what is left.
-            gc.collect()
-            turns(self.loop, 2)
-            self.ours.close()
-
-    def call(self, name, *args):
-        return lambda: getattr(self.transport, name)(*args)
+        self.let_go()
 
 
 def read_pipes(loop):
@@ -182,12 +174,7 @@ def read_pipes(loop):
         pipe.peer.close()
 
     sweep_turn(loop, at_eof, pipe.end)
-
-    def closing():
-        pipe.make()
-        pipe.transport.close()
-
-    sweep_turn(loop, closing, pipe.end)
+    pipe.sweep_closing()
 
 
 def write_pipes(loop):

@@ -151,12 +151,7 @@ def tls_writing(loop):
 
 def tls_closing(loop):
     connection = Tls(loop)
-
-    def prepare():
-        connection.make()
-        connection.transport.close()
-
-    sweep_turn(loop, prepare, connection.end)
+    connection.sweep_closing()
 
     def closing():
         connection.make()
