@@ -24,7 +24,7 @@ test:
 	@python=$$(tools/setup) && "$$python" tools/run_tests.py
 
 test-all:
-	@python=$$(tools/setup) && "$$python" tools/run_tests.py --all
+	@python=$$(tools/setup --all) && "$$python" tools/run_tests.py --all
 
 bench:
 	@python=$$(tools/setup --first) && \

@@ -336,6 +336,9 @@ def main() -> None:
     parser.add_argument(
         "--install", action="store_true", help="build and install becket too"
     )
+    parser.add_argument(
+        "--all", action="store_true", help="(what the script installs)"
+    )
     arguments = parser.parse_args()
     chosen = look_around().environments
     if arguments.first:
