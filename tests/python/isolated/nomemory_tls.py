@@ -13,7 +13,14 @@ import ssl
 import time
 
 import nomemory
-from nomemory import ALLOWED, Connection, Protocol, sweep, sweep_turn
+from nomemory import (
+    ALLOWED,
+    Connection,
+    Pair,
+    Protocol,
+    sweep,
+    sweep_turn,
+)
 
 from support.certificates import NAME, client_context, server_context
 from support.loops import turns
@@ -192,11 +199,11 @@ def tls_reader(loop):
     sweep_turn(loop, waiting, end)
 
 
-class Handshake:
+class Handshake(Pair):
     """A TLS connection that is still being made."""
 
     def __init__(self, loop, is_server, turn):
-        self.loop = loop
+        super().__init__(loop)
         self.is_server = is_server
         self.turn = turn
 
@@ -223,7 +230,7 @@ class Handshake:
         shake_hands(self.peer)
 
     def end(self, _=None):
-        Connection.end(self)
+        super().end()
         self.tls = None
 
 
