@@ -46,6 +46,8 @@ WITH_THREADS = (
     "unit_mpsc",
     "unit_pool",
 )
+# Most tests wait for sockets, clocks and other programs.
+WORKERS = min(2 * len(os.sched_getaffinity(0)), 16)
 SOAK_SECONDS = 20
 SOAK_SECONDS_FULL = 180
 CLOSING_LINE = re.compile(r"(\d+) passed, (\d+) failed(?:, (\d+) skipped)?")
@@ -167,9 +169,8 @@ def run_pytest(
 ) -> Result:
     report = RESULTS / f"{name}.xml"
     report.unlink(missing_ok=True)
-    # Two at a time: most tests wait for sockets and clocks.
     command: list[str | Path] = [environment.python, "-m", "pytest", "-q"]
-    command += ["-n", "2", f"--junitxml={report}"]
+    command += ["-n", str(WORKERS), f"--junitxml={report}"]
     command += arguments or WITHOUT_SOFTWARE
     exit_code, _ = stream(command, variables)
     return count_junit(report, exit_code)
