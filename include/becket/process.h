@@ -14,10 +14,12 @@
  * ignores is ignored (nohup(1)).
  *
  * Its end is noticed through a pidfd. Where the kernel has none (before Linux
- * 5.3) or a sandbox forbids it, a thread waits for each child instead. Either
- * way the library waits for its own children alone, uses no SIGCHLD, and leaves
- * no zombie. A program that ignores SIGCHLD, or waits for any child, takes the
- * exit status away: the end is told all the same, with BK_EXIT_UNKNOWN.
+ * 5.3) or a sandbox forbids it, a thread waits for each child instead. What a
+ * sandbox forbids of pidfd_send_signal(2) and waitid(2), kill(2) and waitpid(2)
+ * do. Either way the library waits for its own children alone, uses no SIGCHLD,
+ * and leaves no zombie. A program that ignores SIGCHLD, or waits for any child,
+ * takes the exit status away: the end is told all the same, with
+ * BK_EXIT_UNKNOWN.
  *
  * Writing to the stdin of a child that has closed it raises SIGPIPE, as pipe.h
  * says: signal(SIGPIPE, SIG_IGN).

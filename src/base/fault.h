@@ -78,6 +78,8 @@
     X(UNLINK)                                                                  \
     X(VFORK)                                                                   \
     X(WAITID)                                                                  \
+    X(WAITID_PIDFD)                                                            \
+    X(WAITPID)                                                                 \
     X(WRITE)                                                                   \
     X(WRITEV)
 

@@ -137,8 +137,8 @@ void bki_sys_block_signals(sigset_t *ret_old);
 void bki_sys_restore_signals(const sigset_t *old);
 void bki_sys_raise(int signum);
 
-/* Processes. The fds are close-on-exec, and blocking. waitid: 1: it has ended;
- * 0: not yet, with WNOHANG. */
+/* Processes. The fds are close-on-exec, and blocking. waitid and waitpid: 1: it
+ * has ended; 0: not yet, with WNOHANG. */
 int bki_sys_pipe(int ret_fds[2]);
 int bki_sys_open(const char *path); /* for reading and writing */
 int bki_sys_dup_above(int fd, int fd_min);
@@ -146,6 +146,8 @@ int bki_sys_pidfd_open(int pid);
 int bki_sys_pidfd_send_signal(int pidfd, int signum);
 int bki_sys_kill(int pid, int signum);
 int bki_sys_waitid(int pid, int options, int *ret_returncode);
+int bki_sys_waitid_pidfd(int pidfd, int options, int *ret_returncode);
+int bki_sys_waitpid(int pid, int options, int *ret_returncode);
 
 /* A program to be. Everything is borrowed for the call. */
 struct bki_child {

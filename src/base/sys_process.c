@@ -17,6 +17,7 @@ enum {
     CALL_PIDFD_SEND_SIGNAL = 424,
     CALL_PIDFD_OPEN = 434,
     CALL_CLOSE_RANGE = 436,
+    KIND_PIDFD = 3, /* P_PIDFD */
 };
 
 int
@@ -115,19 +116,47 @@ bki_sys_kill(int pid, int signum)
     return result_of(kill(pid, signum));
 }
 
-int
-bki_sys_waitid(int pid, int options, int *ret_returncode)
+static int
+wait_for(idtype_t kind, int id, int options, int *ret_returncode)
 {
     siginfo_t info = {0};
-    int r;
+    int r = result_of(waitid(kind, (id_t)id, &info, options));
 
-    FAULT_POINT(BKI_SYS_WAITID);
-    r = result_of(waitid(P_PID, (id_t)pid, &info, options));
     if (r < 0 || info.si_pid == 0) {
         return r;
     }
     *ret_returncode =
         info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
+    return 1;
+}
+
+int
+bki_sys_waitid(int pid, int options, int *ret_returncode)
+{
+    FAULT_POINT(BKI_SYS_WAITID);
+    return wait_for(P_PID, pid, options, ret_returncode);
+}
+
+int
+bki_sys_waitid_pidfd(int pidfd, int options, int *ret_returncode)
+{
+    FAULT_POINT(BKI_SYS_WAITID_PIDFD);
+    return wait_for((idtype_t)KIND_PIDFD, pidfd, options, ret_returncode);
+}
+
+int
+bki_sys_waitpid(int pid, int options, int *ret_returncode)
+{
+    int status = 0;
+    int r;
+
+    FAULT_POINT(BKI_SYS_WAITPID);
+    r = result_of(waitpid(pid, &status, options));
+    if (r <= 0) {
+        return r;
+    }
+    *ret_returncode =
+        WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
     return 1;
 }
 

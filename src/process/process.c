@@ -9,7 +9,8 @@
  *
  * Who waits. Exactly one party reaps the child: the loop's thread when the end
  * is noticed (note_end), else whoever leave_child() leaves it to. From then on
- * is_ended says that the id is no longer ours, and nothing is sent to it.
+ * is_ended says that the id is no longer ours, and nothing is sent to it. Where
+ * a waiter can only reap, it is that which says so, until the end is noticed.
  *
  * Who frees. The owner may free it from inside any callback, also one of a
  * transport, which is looked at for a while after that. So the memory stays
@@ -81,8 +82,8 @@ finish_if_all_ended(bk_process *process)
     }
 }
 
-/* Nobody looks for the end any more. True: a thread does, and will wait for the
- * child. */
+/* Nobody looks for the end any more. True: a thread has reaped the child, or
+ * will. */
 static bool
 stop_looking(bk_process *process)
 {
@@ -97,11 +98,29 @@ stop_looking(bk_process *process)
     return waiter != NULL && bki_waiter_free(waiter);
 }
 
+static int
+get_reaped_by_thread(const bk_process *process, int *ret_returncode)
+{
+    return process->waiter != NULL
+               ? bki_waiter_get_reaped(process->waiter, ret_returncode)
+               : 0;
+}
+
+static int
+reap(const bk_process *process, int *ret_returncode)
+{
+    int r = get_reaped_by_thread(process, ret_returncode);
+
+    return r != 0 ? r
+                  : bki_reap(process->pid, process->pidfd, WNOHANG,
+                             ret_returncode);
+}
+
 static void
 note_end(bk_process *process)
 {
     int returncode = BK_EXIT_UNKNOWN;
-    int r = bki_sys_waitid(process->pid, WEXITED | WNOHANG, &returncode);
+    int r = reap(process, &returncode);
 
     if (r == 0 || r == -EINTR) {
         return; /* the fd stays ready; a waiter has seen the end */
@@ -166,15 +185,18 @@ look_for_end(bk_process *process)
 static int
 send_signal(bk_process *process, int signum)
 {
+    int returncode;
     int r = -ENOSYS;
 
-    if (process->is_ended) {
+    if (process->is_ended || get_reaped_by_thread(process, &returncode) > 0) {
         return -ESRCH;
     }
     if (process->pidfd >= 0) {
         r = bki_sys_pidfd_send_signal(process->pidfd, signum);
     }
-    if (r == -ENOSYS) { /* the id is its own until it has been waited for */
+    /* What sandboxes and old kernels say. The id is the child's own until it
+     * has been waited for. */
+    if (r == -ENOSYS || r == -EPERM) {
         r = bki_sys_kill(process->pid, signum);
     }
     return r;
@@ -184,16 +206,19 @@ send_signal(bk_process *process, int signum)
 static void
 leave_child(bk_process *process)
 {
-    bool is_killed;
+    int r = 0;
     bool is_forked;
 
     if (process->is_ended) {
         return;
     }
     is_forked = bki_loop_is_forked(process->loop);
-    is_killed = !is_forked && send_signal(process, SIGKILL) == 0;
-    if (!stop_looking(process) && !is_forked) {
-        bki_reap_later(process->pid, is_killed);
+    if (!is_forked) {
+        r = send_signal(process, SIGKILL);
+    }
+    /* -ESRCH: somebody has reaped it, and the id may be another child's. */
+    if (!stop_looking(process) && !is_forked && r != -ESRCH) {
+        bki_reap_later(process->pid, r == 0);
     }
     process->is_ended = true;
     process->returncode = BK_EXIT_UNKNOWN;

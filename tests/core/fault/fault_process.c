@@ -14,6 +14,8 @@
 #include <signal.h>
 #include <stddef.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "process_support.h"
@@ -103,20 +105,32 @@ expect_everything(void)
     ck_assert(child.is_lost);
 }
 
-/* As a sandbox does it: with EPERM. */
+/* As a sandbox does it. A call whose first argument is 0 is let through: that
+ * is waitid() for any child, as the test itself uses it. */
 static void
-forbid_pidfds(void)
+forbid(int number, int code)
 {
-    struct sock_filter code[] = {
+    enum { ARGUMENT = offsetof(struct seccomp_data, args) };
+    struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 434, 0, 1), /* pidfd_open */
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)number, 0, 5),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, ARGUMENT),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 2),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, ARGUMENT + 4),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)-code),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
-    struct sock_fprog program = {.len = 4, .filter = code};
+    struct sock_fprog program = {.len = 8, .filter = filter};
 
     ck_assert_int_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
     ck_assert_int_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+static void
+forbid_pidfds(void)
+{
+    forbid(434, -EPERM); /* pidfd_open */
 }
 
 /* With pidfds, and with threads. */
@@ -160,10 +174,10 @@ END_TEST
 
 START_TEST(test_interrupted_calls_change_nothing)
 {
-    static const enum bki_sys_call calls[] = {BKI_SYS_READ, BKI_SYS_WRITE,
-                                              BKI_SYS_WAITID};
+    static const enum bki_sys_call calls[] = {
+        BKI_SYS_READ, BKI_SYS_WRITE, BKI_SYS_WAITID, BKI_SYS_WAITID_PIDFD};
 
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
         for (unsigned nth = 1; nth < 5; nth++) {
             bki_fault_arm(calls[i], nth, -EINTR);
             run_scenario(_i);
@@ -257,16 +271,69 @@ START_TEST(test_other_ways)
 }
 END_TEST
 
+static const int refusals[] = {-EPERM, -ENOSYS, -EINVAL};
+
+enum { REFUSALS = sizeof(refusals) / sizeof(refusals[0]) };
+
+static void
+check_terminate(void)
+{
+    child = (struct child){.pattern_offset = SIZE_MAX};
+    start_shell("exec sleep 100");
+    ck_assert_int_eq(bk_process_terminate(child.process), 0);
+    run_until_lost();
+    ck_assert_int_eq(child.returncode, -SIGTERM);
+    ck_assert_int_eq(bk_process_terminate(child.process), -ESRCH);
+    bk_process_free(child.process);
+}
+
 START_TEST(test_signal_without_pidfd)
 {
     begin_processes(_i);
-    start_shell("exec sleep 100");
-    bki_fault_arm_all(BKI_SYS_PIDFD_SEND_SIGNAL, 1, -ENOSYS);
-    ck_assert_int_eq(bk_process_terminate(child.process), 0);
-    ck_assert(bki_fault_disarm());
-    run_until_lost();
-    ck_assert_int_eq(child.returncode, -15);
+    forbid(424, refusals[_i / SUPPORT_POLLERS]); /* pidfd_send_signal */
+    check_terminate();
+    child = (struct child){0};
     end_processes();
+}
+END_TEST
+
+/* Also of one that is freed while it runs, and after it has ended. */
+static void
+check_waiting(void)
+{
+    ck_assert_int_eq(run_command("exit 3"), 0);
+    ck_assert_int_eq(child.returncode, 3);
+    check_terminate();
+    child = (struct child){.pattern_offset = SIZE_MAX};
+    start_shell("exec sleep 100");
+    bk_process_free(child.process);
+    expect_no_children();
+    start_shell("exit 4");
+    (void)waitid(P_ALL, 0, &(siginfo_t){0}, WEXITED | WNOWAIT);
+    bk_process_free(child.process);
+    child = (struct child){0};
+    end_processes();
+}
+
+/* waitpid(2) is there, with pidfds and with threads. */
+START_TEST(test_waitid_is_refused)
+{
+    if (_i / REFUSALS / SUPPORT_POLLERS == 1) {
+        forbid_pidfds();
+    }
+    begin_processes(_i / REFUSALS % SUPPORT_POLLERS);
+    forbid(SYS_waitid, refusals[_i % REFUSALS]);
+    check_waiting();
+}
+END_TEST
+
+/* FIXME(kernel 5.4): it waits by pidfds. */
+START_TEST(test_kernel_without_waiting_by_pidfd)
+{
+    begin_processes(_i);
+    bki_fault_arm_all(BKI_SYS_WAITID_PIDFD, 1, -EINVAL);
+    check_waiting();
+    ck_assert(bki_fault_disarm());
 }
 END_TEST
 
@@ -306,7 +373,12 @@ add_tests(TCase *tcase)
     tcase_add_loop_test(tcase, test_starting_tells_why, 0, SUPPORT_POLLERS);
     tcase_add_loop_test(tcase, test_nobody_can_wait, 0, SUPPORT_POLLERS);
     tcase_add_loop_test(tcase, test_other_ways, 0, SUPPORT_POLLERS);
-    tcase_add_loop_test(tcase, test_signal_without_pidfd, 0, SUPPORT_POLLERS);
+    tcase_add_loop_test(tcase, test_signal_without_pidfd, 0,
+                        SUPPORT_POLLERS * (REFUSALS - 1));
+    tcase_add_loop_test(tcase, test_waitid_is_refused, 0,
+                        SUPPORT_POLLERS * REFUSALS * PROCESS_WAYS);
+    tcase_add_loop_test(tcase, test_kernel_without_waiting_by_pidfd, 0,
+                        SUPPORT_POLLERS);
     tcase_add_loop_test(tcase, test_fds_without_close_range, 0,
                         SUPPORT_POLLERS);
 }
