@@ -40,10 +40,9 @@ typedef struct TlsProtocolObject {
     bk_tls_pump pump;
     bk_tls_openssl_session session; /* of the direct engine, else zero */
     PyObject *sslobj;               /* owned: ssl.SSLObject */
-    PyObject *incoming;             /* owned: ssl.MemoryBIO of the fallback, */
-    PyObject *outgoing;             /* both */
-    size_t pending;                 /* bytes in incoming */
-    PyObject *failure; /* owned: what is behind the code that is returned */
+    PyObject *incoming; /* owned: ssl.MemoryBIO of the fallback, else NULL */
+    PyObject *outgoing; /* owned: the same */
+    PyObject *failure;  /* owned: what is behind the code that is returned */
     struct TlsTransportObject *app_transport; /* owned; NULL once lost */
     PyObject *waiter;            /* owned: future of the handshake, or NULL */
     PyObject *extra;             /* owned dict */
@@ -201,6 +200,10 @@ int bkpy_tls_attach_directly(TlsProtocolObject *self);
 
 /* loop.tls_engine: the engine's name, None without ssl. */
 PyObject *bkpy_tls_engine_name(PyObject *op, void *closure);
+
+/* What has come while reading is paused is the user's, if he asks the SSLObject
+ * for it. 0 or -1. */
+int bkpy_tls_offer_records(TlsProtocolObject *self);
 
 /* The SSLObject is somebody else's from here on. */
 void bkpy_tls_detach(TlsProtocolObject *self);

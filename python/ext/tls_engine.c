@@ -6,6 +6,8 @@
  * Works with every Python and every class of SSLObject. Records are copied into
  * the SSLObject's incoming ssl.MemoryBIO before each of its calls, and out of
  * the outgoing one after it, also when it has failed: then there is an alert.
+ * While reading is paused they are copied as they come, as the user may read
+ * them himself.
  */
 
 #include <errno.h>
@@ -47,18 +49,13 @@ feed_records(TlsProtocolObject *self)
     return 0;
 }
 
-static int
-count_pending(TlsProtocolObject *self)
+int
+bkpy_tls_offer_records(TlsProtocolObject *self)
 {
-    PyObject *pending =
-        PyObject_GetAttr(self->incoming, self->state->str_pending);
-
-    if (pending == NULL) {
-        return -1;
-    }
-    self->pending = PyLong_AsSize_t(pending);
-    Py_DECREF(pending);
-    return PyErr_Occurred() ? -1 : 0;
+    return self->incoming != NULL && self->engine_calls == 0 &&
+                   bk_tls_pump_is_reading_paused(&self->pump)
+               ? feed_records(self)
+               : 0;
 }
 
 static int
@@ -82,7 +79,7 @@ fetch_records(TlsProtocolObject *self)
         r = -1;
     }
     Py_DECREF(bytes);
-    return r < 0 ? -1 : count_pending(self);
+    return r;
 }
 
 /* --- calls --- */
@@ -233,10 +230,26 @@ sslobject_shutdown(bk_tls_pump *Py_UNUSED(pump), void *op)
     return call(self, self->state->str_unwrap, NULL, NULL);
 }
 
+/* Asked each time: the user reads from it as well. */
 static size_t
 sslobject_pending(const bk_tls_pump *Py_UNUSED(pump), void *op)
 {
-    return ((TlsProtocolObject *)op)->pending;
+    TlsProtocolObject *self = op;
+    PyObject *pending = NULL;
+    size_t size = 0;
+
+    if (self->incoming != NULL) {
+        pending = PyObject_GetAttr(self->incoming, self->state->str_pending);
+    }
+    if (pending != NULL) {
+        size = PyLong_AsSize_t(pending);
+        Py_DECREF(pending);
+    }
+    if (PyErr_Occurred()) { /* no memory for a number */
+        PyErr_Clear();
+        return 0;
+    }
+    return size;
 }
 
 const bk_tls_engine *

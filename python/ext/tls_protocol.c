@@ -299,6 +299,9 @@ bkpy_tls_receive(PyObject *op, const void *data, size_t len)
 
     Py_INCREF(self);
     r = bkpy_tls_result(self, bk_tls_pump_receive(&self->pump, data, len));
+    if (r == 0) {
+        r = bkpy_tls_offer_records(self);
+    }
     Py_DECREF(self);
     return r;
 }

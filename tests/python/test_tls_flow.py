@@ -278,8 +278,6 @@ async def test_paused_in_data_received(loop):
 
 async def test_rest_of_what_the_user_has_read_in_part(loop):
     """Of a record that came while the transport read nothing."""
-    if getattr(loop, "tls_engine", None) == "sslobject":
-        pytest.skip("its SSLObject gets records when the transport reads")
     async with pair() as (client, server):
         client.transport.write(b"one")
         assert await server.received(3) == b"one"
@@ -289,8 +287,26 @@ async def test_rest_of_what_the_user_has_read_in_part(loop):
         tls = server.transport.get_extra_info("ssl_object")
         assert tls.read(3) == b"two"
         assert tls.pending() == 5
+        assert server.transport.get_read_buffer_size() == 0
         server.transport.resume_reading()
         assert await server.received(8) == b"onethree"
+
+
+async def test_user_reads_as_much_as_ever_comes(loop):
+    """What was taken does not count any more: there is room for the next."""
+    async with pair() as (client, server):
+        server.transport.set_read_buffer_limits(high=3000)
+        server.transport.pause_reading()
+        tls = server.transport.get_extra_info("ssl_object")
+        for number in range(10):
+            piece = bytes([number]) * 2000
+            client.transport.write(piece)
+            await until(lambda: server.transport.get_read_buffer_size() > 2000)
+            assert tls.read(4000) == piece
+            assert server.transport.get_read_buffer_size() == 0
+        client.transport.write(b"end")
+        server.transport.resume_reading()
+        assert await server.received(3) == b"end"
 
 
 @row("P4F-012")
