@@ -34,7 +34,6 @@ enum {
     BIO_CTRL_FLUSH = 11,
     SSL_CTRL_MODE = 33,
     SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER = 0x02,
-    SSL_MODE_RELEASE_BUFFERS = 0x10,
 };
 
 enum { RECORD_TYPE_FIRST = 20, RECORD_TYPE_LAST = 24, HEADER_LEN = 5 };
@@ -235,11 +234,11 @@ bk_tls_openssl_attach(bk_tls_openssl_session *session,
     openssl->BIO_set_flags(bio, BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY);
     openssl->BIO_set_init(bio, 1);
     openssl->SSL_set_bio(ssl, bio, bio);
-    (void)openssl->SSL_ctrl(
-        ssl, SSL_CTRL_MODE,
-        SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS, NULL);
+    (void)openssl->SSL_ctrl(ssl, SSL_CTRL_MODE,
+                            SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER, NULL);
     openssl->SSL_set_read_ahead(ssl, 1);
     session->_bio = bio;
+    bki_tls_before_handshake(session);
     return 0;
 }
 

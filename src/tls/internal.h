@@ -37,6 +37,14 @@ int bki_tls_send_alert(bk_tls_pump *pump);
 
 /* --- warm.c --- */
 
+/* The SSL is new; its first handshake is done. */
+void bki_tls_before_handshake(bk_tls_openssl_session *session);
+void bki_tls_after_handshake(bk_tls_openssl_session *session);
+
+/* OpenSSL has done something: what it has taken for that goes back, unless the
+ * connection is warm. */
+void bki_tls_tidy(bk_tls_openssl_session *session);
+
 /* It has read something: it may keep OpenSSL's buffers from here on. */
 void bki_tls_warm_up(bk_tls_openssl_session *session);
 

@@ -47,13 +47,14 @@ forget_errors(const bk_tls_openssl *openssl)
 /* A call that ended with result <= 0. Like asyncio, take a failure of the
  * system, of which our BIOs have none, for a want of more. */
 static int
-failure(const bk_tls_openssl_session *session, int result)
+failure(bk_tls_openssl_session *session, int result)
 {
     const bk_tls_openssl *openssl = session->_openssl;
 
     switch (openssl->SSL_get_error(session->_ssl, result)) {
     case SSL_ERROR_WANT_READ:
     case SSL_ERROR_SYSCALL:
+        bki_tls_tidy(session);
         return -EAGAIN;
     case SSL_ERROR_ZERO_RETURN:
         return openssl->SSL_get_shutdown(session->_ssl) == SSL_RECEIVED_SHUTDOWN
@@ -81,6 +82,8 @@ openssl_handshake(bk_tls_pump *pump, void *self)
     forget_errors(session->_openssl);
     r = session->_openssl->SSL_do_handshake(session->_ssl);
     if (r == 1) {
+        bki_tls_after_handshake(session);
+        bki_tls_tidy(session);
         return 0;
     }
     r = failure(session, r);
@@ -130,6 +133,7 @@ openssl_write(bk_tls_pump *pump, const void *data, size_t len, void *self)
         n = failure(session, n);
         return n == BK_EOF ? BK_TLS_ERROR : n;
     }
+    bki_tls_tidy(session);
     return n;
 }
 

@@ -15,6 +15,11 @@
  * The list is the loop's, which may look at an SSL whose other owner has let go
  * of it: a session has a reference of its own.
  *
+ * From OpenSSL 3.2 on, reading and writing each have a copy of the mode. That
+ * of reading is made anew whenever a mode is set, be it none; that of writing
+ * only when keys change. So the mode is off until the handshake is over, and
+ * what a connection that is not warm has written with goes back by hand.
+ *
  * Buffers are taken from an SSL only between two records, when it has given all
  * that was in the last one: before OpenSSL 3.0.14 SSL_free_buffers() took them
  * in other states as well (CVE-2024-4741). In those the mode is back, and
@@ -62,16 +67,35 @@ is_between_records(const bk_tls_openssl_session *session)
 }
 
 static void
-cool(bk_loop *loop, bk_tls_openssl_session *session)
+give_back(const bk_tls_openssl_session *session)
+{
+    if (is_between_records(session)) {
+        (void)session->_openssl->SSL_free_buffers(session->_ssl);
+    }
+}
+
+static void
+set_mode(const bk_tls_openssl_session *session, bool is_releasing)
 {
     const bk_tls_openssl *openssl = session->_openssl;
+    struct ssl_st *ssl = session->_ssl;
 
-    leave(loop, session);
-    (void)openssl->SSL_ctrl(session->_ssl, SSL_CTRL_MODE,
-                            SSL_MODE_RELEASE_BUFFERS, NULL);
-    if (is_between_records(session)) {
-        (void)openssl->SSL_free_buffers(session->_ssl);
+    if (is_releasing) {
+        (void)openssl->SSL_ctrl(ssl, SSL_CTRL_MODE, SSL_MODE_RELEASE_BUFFERS,
+                                NULL);
+        return;
     }
+    (void)openssl->SSL_ctrl(ssl, SSL_CTRL_CLEAR_MODE, SSL_MODE_RELEASE_BUFFERS,
+                            NULL);
+    (void)openssl->SSL_ctrl(ssl, SSL_CTRL_MODE, 0, NULL);
+}
+
+static void
+cool(bk_loop *loop, bk_tls_openssl_session *session)
+{
+    leave(loop, session);
+    set_mode(session, true);
+    give_back(session);
 }
 
 static void
@@ -115,8 +139,27 @@ bki_tls_warm_up(bk_tls_openssl_session *session)
     loop->tls_warm_count++;
     session->_is_warm = true;
     session->_turn = loop->stats.turns;
-    (void)session->_openssl->SSL_ctrl(session->_ssl, SSL_CTRL_CLEAR_MODE,
-                                      SSL_MODE_RELEASE_BUFFERS, NULL);
+    set_mode(session, false);
+}
+
+void
+bki_tls_before_handshake(bk_tls_openssl_session *session)
+{
+    set_mode(session, false);
+}
+
+void
+bki_tls_after_handshake(bk_tls_openssl_session *session)
+{
+    set_mode(session, true);
+}
+
+void
+bki_tls_tidy(bk_tls_openssl_session *session)
+{
+    if (!session->_is_warm) {
+        give_back(session);
+    }
 }
 
 void
@@ -124,5 +167,8 @@ bki_tls_cool(bk_tls_openssl_session *session)
 {
     if (session->_is_warm) {
         cool(session->_pump->_loop, session);
+    }
+    else {
+        give_back(session);
     }
 }
