@@ -5,7 +5,8 @@ Through a pidfd, which names this very process even when somebody else has
 reaped it and its number is in use again. Where there are none (an old kernel,
 a sandbox, no descriptors left), a thread waits for the child; it leaves the
 child to be reaped by the loop, so that a number which the loop still sends
-signals to is never in use again either.
+signals to is never in use again either. Only where waitid() is refused the
+thread reaps.
 
 No handler of SIGCHLD, and no child watcher of asyncio's, takes part.
 """
@@ -72,18 +73,15 @@ class Child:
             on_exit(returncode)
 
     def _take_returncode(self) -> int:
-        code: int | None = None
-        try:
-            code = _code_of(self._wait(os.WNOHANG))
-        except ChildProcessError:
-            pass  # reaped already, by the Popen object or by a stranger
-        except OSError:
-            code = self._wait_by_pid(os.WNOHANG)
+        code: int | None = self._process.returncode
+        # If it is known, its number may be that of another child by now.
+        if code is None:
+            code = self._wait_at_its_end()
+        if code is None:
+            # Reaped by the Popen object meanwhile, in another thread.
+            code = self._process.returncode
         if code is not None:
             return code
-        if self._process.returncode is not None:
-            known: int = self._process.returncode
-            return known
         logger.warning(
             "child process pid %d exit status already read: "
             " will report returncode %d",
@@ -91,6 +89,14 @@ class Child:
             _UNKNOWN,
         )
         return _UNKNOWN
+
+    def _wait_at_its_end(self) -> int | None:
+        try:
+            return _code_of(self._wait(os.WNOHANG))
+        except ChildProcessError:
+            return None  # reaped already
+        except OSError:
+            return self._wait_by_pid(os.WNOHANG)
 
     def _wait_by_pid(self, options: int) -> int | None:
         """Where waitid() is refused; it reaps. None: there is nothing."""

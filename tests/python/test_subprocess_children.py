@@ -401,6 +401,39 @@ async def test_sandbox_without_waitid(loop, monkeypatch, way, error):
     join_all(waiting_threads())
 
 
+@pytest.mark.becket_only("CPython calls waitpid() alone")
+@pytest.mark.parametrize("reaper", ["thread", "popen"])
+async def test_number_is_not_waited_for_again(loop, monkeypatch, reaper):
+    """Once it was reaped it may be that of another child, without pidfds."""
+    monkeypatch.delattr(os, "pidfd_open")
+    waitid, waitpid = os.waitid, os.waitpid
+    reaping = []
+
+    def note_waitid(kind, number, options):
+        if reaper == "thread":
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        if not options & os.WNOWAIT:
+            reaping.append(number)
+        return waitid(kind, number, options)
+
+    def note_waitpid(number, options):
+        reaping.append(number)
+        return waitpid(number, options)
+
+    monkeypatch.setattr(os, "waitid", note_waitid)
+    monkeypatch.setattr(os, "waitpid", note_waitpid)
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-c", "read line; exit 4", stdin=PIPE
+    )
+    popen = process._transport.get_extra_info("subprocess")
+    process.stdin.write(b"\n")
+    if reaper == "popen":
+        assert popen.wait() == 4
+    assert await within(process.wait()) == 4
+    assert reaping == [process.pid]
+    join_all(waiting_threads())
+
+
 # --- many, and in threads ---
 
 
