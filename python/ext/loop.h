@@ -242,7 +242,7 @@ BKPY_KWMETHOD(loop_add_reader_unchecked);
 BKPY_KWMETHOD(loop_add_writer_unchecked);
 BKPY_KWMETHOD(loop_remove_reader_unchecked);
 BKPY_KWMETHOD(loop_remove_writer_unchecked);
-/* sock_op.c: each returns an awaitable that is a coroutine for asyncio. */
+/* sock_calls.c: each returns an awaitable that is a coroutine for asyncio. */
 BKPY_KWMETHOD(loop_sock_recv);             /* sock, nbytes */
 BKPY_KWMETHOD(loop_sock_recv_into);        /* sock, buf */
 BKPY_KWMETHOD(loop_sock_recvfrom);         /* sock, bufsize */

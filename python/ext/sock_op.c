@@ -22,7 +22,6 @@
 
 #include "sock_op.h"
 
-#include "args.h"
 #include "coroutine.h"
 #include "handle.h"
 #include "loop_watch.h"
@@ -85,6 +84,33 @@ bkpy_sock_op_free_cache(LoopObject *loop)
         PyObject_GC_Del(cached);
         cached = next;
     }
+}
+
+PyObject *
+bkpy_sock_op_new(PyObject *loop, const op_kind *kind, PyObject *sock,
+                 PyObject *arg, PyObject *extra)
+{
+    SockOpObject *self = op_alloc(LoopObject_CAST(loop));
+
+    if (self == NULL) {
+        return NULL;
+    }
+    self->loop = LoopObject_CAST(Py_NewRef(loop));
+    self->state = self->loop->state;
+    self->kind = kind;
+    self->sock = Py_NewRef(sock);
+    self->arg = Py_XNewRef(arg);
+    self->extra = Py_XNewRef(extra);
+    self->future = NULL;
+    self->awaited = NULL;
+    self->watcher = NULL;
+    self->weakrefs = NULL;
+    self->sent = 0;
+    self->fd = -1;
+    self->step = OP_NEW;
+    self->is_running = false;
+    PyObject_GC_Track(self);
+    return (PyObject *)self;
 }
 
 static int
@@ -563,161 +589,6 @@ sock_op_repr(PyObject *op)
     return PyUnicode_FromFormat("<coroutine object SelectorEventLoop.%s at "
                                 "%p>",
                                 SockOpObject_CAST(op)->kind->name, op);
-}
-
-/* --- the loop's methods --- */
-
-static PyObject *
-op_new(PyObject *loop, const op_kind *kind, PyObject *sock, PyObject *arg,
-       PyObject *extra)
-{
-    SockOpObject *self = op_alloc(LoopObject_CAST(loop));
-
-    if (self == NULL) {
-        return NULL;
-    }
-    self->loop = LoopObject_CAST(Py_NewRef(loop));
-    self->state = self->loop->state;
-    self->kind = kind;
-    self->sock = Py_NewRef(sock);
-    self->arg = Py_XNewRef(arg);
-    self->extra = Py_XNewRef(extra);
-    self->future = NULL;
-    self->awaited = NULL;
-    self->watcher = NULL;
-    self->weakrefs = NULL;
-    self->sent = 0;
-    self->fd = -1;
-    self->step = OP_NEW;
-    self->is_running = false;
-    PyObject_GC_Track(self);
-    return (PyObject *)self;
-}
-
-/* The methods differ in their parameters only. */
-static PyObject *
-op_from_args(PyObject *loop, const op_kind *kind, const bkpy_spec *spec,
-             PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    PyObject *values[3] = {NULL, NULL, NULL};
-
-    if (bkpy_parse(args, nargs, kwnames, spec, values) < 0) {
-        return NULL;
-    }
-    return op_new(loop, kind, values[0], values[1], values[2]);
-}
-
-PyObject *
-loop_sock_recv(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-               PyObject *kwnames)
-{
-    static const bkpy_spec spec = {
-        .function = "sock_recv",
-        .names = {"sock", "n"},
-        .required = 2,
-        .positional = 2,
-    };
-
-    return op_from_args(self, &bkpy_op_recv, &spec, args, nargs, kwnames);
-}
-
-PyObject *
-loop_sock_recv_into(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-                    PyObject *kwnames)
-{
-    static const bkpy_spec spec = {
-        .function = "sock_recv_into",
-        .names = {"sock", "buf"},
-        .required = 2,
-        .positional = 2,
-    };
-
-    return op_from_args(self, &bkpy_op_recv_into, &spec, args, nargs, kwnames);
-}
-
-PyObject *
-loop_sock_recvfrom(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-                   PyObject *kwnames)
-{
-    static const bkpy_spec spec = {
-        .function = "sock_recvfrom",
-        .names = {"sock", "bufsize"},
-        .required = 2,
-        .positional = 2,
-    };
-
-    return op_from_args(self, &bkpy_op_recvfrom, &spec, args, nargs, kwnames);
-}
-
-PyObject *
-loop_sock_recvfrom_into(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-                        PyObject *kwnames)
-{
-    static const bkpy_spec spec = {
-        .function = "sock_recvfrom_into",
-        .names = {"sock", "buf", "nbytes"},
-        .required = 2,
-        .positional = 3,
-    };
-
-    return op_from_args(self, &bkpy_op_recvfrom_into, &spec, args, nargs,
-                        kwnames);
-}
-
-PyObject *
-loop_sock_sendall(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-                  PyObject *kwnames)
-{
-    static const bkpy_spec spec = {
-        .function = "sock_sendall",
-        .names = {"sock", "data"},
-        .required = 2,
-        .positional = 2,
-    };
-
-    return op_from_args(self, &bkpy_op_sendall, &spec, args, nargs, kwnames);
-}
-
-PyObject *
-loop_sock_sendto(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-                 PyObject *kwnames)
-{
-    static const bkpy_spec spec = {
-        .function = "sock_sendto",
-        .names = {"sock", "data", "address"},
-        .required = 3,
-        .positional = 3,
-    };
-
-    return op_from_args(self, &bkpy_op_sendto, &spec, args, nargs, kwnames);
-}
-
-PyObject *
-loop_sock_accept(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-                 PyObject *kwnames)
-{
-    static const bkpy_spec spec = {
-        .function = "sock_accept",
-        .names = {"sock"},
-        .required = 1,
-        .positional = 1,
-    };
-
-    return op_from_args(self, &bkpy_op_accept, &spec, args, nargs, kwnames);
-}
-
-PyObject *
-loop_sock_connect_resolved(PyObject *self, PyObject *const *args,
-                           Py_ssize_t nargs, PyObject *kwnames)
-{
-    static const bkpy_spec spec = {
-        .function = "_sock_connect",
-        .names = {"sock", "address"},
-        .required = 2,
-        .positional = 2,
-    };
-
-    return op_from_args(self, &bkpy_op_connect, &spec, args, nargs, kwnames);
 }
 
 /* --- the type --- */

@@ -45,8 +45,13 @@ SockOpObject_CAST(PyObject *op)
     return (SockOpObject *)op;
 }
 
-/* sock_op.c: the fd is ready, of an operation that is its own watcher. Runs
- * outside of any context. */
+/* sock_op.c: a new operation, which has not begun; arg and extra may be NULL.
+ * New reference, or NULL with an exception. */
+PyObject *bkpy_sock_op_new(PyObject *loop, const op_kind *kind, PyObject *sock,
+                           PyObject *arg, PyObject *extra);
+
+/* The fd is ready, of an operation that is its own watcher. Runs outside of any
+ * context. */
 void bkpy_sock_op_run_now(PyObject *op);
 
 /* Free the cached memory of operations. */
