@@ -48,6 +48,20 @@ typedef struct {
 int bkpy_parse(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
                const bkpy_spec *spec, PyObject **ret_values);
 
+/* The one argument of a method with this one parameter. Borrowed; NULL with
+ * TypeError. */
+static inline PyObject *
+bkpy_parse_one(const bkpy_spec *spec, PyObject *const *args, Py_ssize_t nargs,
+               PyObject *kwnames)
+{
+    PyObject *value;
+
+    if (nargs == 1 && kwnames == NULL) {
+        return args[0];
+    }
+    return bkpy_parse(args, nargs, kwnames, spec, &value) < 0 ? NULL : value;
+}
+
 /* Whether a parameter has this name. */
 bool bkpy_spec_has(const bkpy_spec *spec, PyObject *keyword);
 

@@ -111,19 +111,6 @@ refuse_in_sendfile(const char *method)
     return NULL;
 }
 
-/* The one argument of a method of this name. Borrowed; NULL with TypeError. */
-static inline PyObject *
-one_argument(const bkpy_spec *spec, PyObject *const *args, Py_ssize_t nargs,
-             PyObject *kwnames)
-{
-    PyObject *value;
-
-    if (nargs == 1 && kwnames == NULL) {
-        return args[0];
-    }
-    return bkpy_parse(args, nargs, kwnames, spec, &value) < 0 ? NULL : value;
-}
-
 BKPY_COLD static void
 refuse_type(PyObject *data)
 {
@@ -191,7 +178,7 @@ bkpy_stream_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
         .required = 1,
         .positional = 1,
     };
-    PyObject *data = one_argument(&spec, args, nargs, kwnames);
+    PyObject *data = bkpy_parse_one(&spec, args, nargs, kwnames);
 
     return data == NULL
                ? NULL
@@ -316,7 +303,7 @@ bkpy_stream_writelines(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
         .positional = 1,
     };
     StreamTransportObject *self = StreamTransportObject_CAST(op);
-    PyObject *list_of_data = one_argument(&spec, args, nargs, kwnames);
+    PyObject *list_of_data = bkpy_parse_one(&spec, args, nargs, kwnames);
     int is_true;
 
     if (list_of_data == NULL) {

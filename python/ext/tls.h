@@ -5,6 +5,7 @@
  * tls_protocol.c  life cycle, the carrier's protocol
  * tls_ops.c       what the record pump asks for
  * tls_read.c      plain bytes to the user's protocol
+ * tls_write.c     and from it
  * tls_streams.c   asyncio's streams on such a transport
  * tls_transport.c what the user's protocol gets as its transport
  * tls_info.c      attributes
@@ -117,6 +118,13 @@ TlsProtocolObject *bkpy_tls_new(LoopObject *loop,
 /* The result of a function of the pump: 0, or -1 with the exception. */
 int bkpy_tls_result(TlsProtocolObject *self, int r);
 
+/* A method's result: None, or NULL for -1. */
+static inline PyObject *
+bkpy_tls_none_or_null(int r)
+{
+    return r < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 /* The loop is there to be used. */
 static inline bool
 bkpy_tls_is_alive(const TlsProtocolObject *self)
@@ -159,11 +167,35 @@ int bkpy_tls_fail(TlsProtocolObject *self, const char *message);
 /* Of bk_tls_ops. */
 int bkpy_tls_readable(bk_tls_pump *pump, void *op);
 
-/* --- tls_transport.c --- */
+/* --- tls_write.c: the transport's methods --- */
 
-/* write(): also what asyncio's StreamWriter comes to. */
+/* Also what asyncio's StreamWriter comes to. */
 PyObject *bkpy_tls_transport_write(PyObject *op, PyObject *const *args,
                                    Py_ssize_t nargs, PyObject *kwnames);
+PyObject *bkpy_tls_transport_writelines(PyObject *op, PyObject *const *args,
+                                        Py_ssize_t nargs, PyObject *kwnames);
+PyObject *bkpy_tls_transport_write_eof(PyObject *op, PyObject *ignored);
+PyObject *bkpy_tls_transport_can_write_eof(PyObject *op, PyObject *ignored);
+PyObject *bkpy_tls_transport_append_write_backlog(PyObject *op, PyObject *data);
+
+/* --- tls_transport.c --- */
+
+/* What it is the transport of; NULL without an exception once it has been let
+ * go of. */
+static inline TlsProtocolObject *
+bkpy_tls_of(PyObject *op)
+{
+    TlsProtocolObject *tls = TlsTransportObject_CAST(op)->tls;
+
+    return tls == NULL || tls->sslobj == NULL ? NULL : tls;
+}
+
+/* Call the pump, in which any code may run and close() be called once more:
+ * hold what it is part of. 0, or -1 with an exception. */
+#define BKPY_TLS_CALL(tls, call)                                               \
+    (Py_INCREF(tls), bkpy_tls_end_call(tls, (call)))
+
+int bkpy_tls_end_call(TlsProtocolObject *tls, int r);
 
 TlsTransportObject *bkpy_tls_transport_new(TlsProtocolObject *tls);
 

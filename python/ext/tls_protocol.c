@@ -358,12 +358,6 @@ bkpy_tls_flush(PyObject *op)
 /* --- the methods of a protocol --- */
 
 static PyObject *
-none_or_null(int r)
-{
-    return r < 0 ? NULL : Py_NewRef(Py_None);
-}
-
-static PyObject *
 tls_protocol_connection_made(PyObject *op, PyObject *carrier)
 {
     TlsProtocolObject *self = TlsProtocolObject_CAST(op);
@@ -389,7 +383,8 @@ tls_protocol_connection_made(PyObject *op, PyObject *carrier)
             return NULL;
         }
     }
-    return none_or_null(bkpy_tls_result(self, bk_tls_pump_start(&self->pump)));
+    return bkpy_tls_none_or_null(
+        bkpy_tls_result(self, bk_tls_pump_start(&self->pump)));
 }
 
 static int
@@ -435,7 +430,7 @@ tls_protocol_connection_lost(PyObject *op, PyObject *exc)
     bkpy_tls_drop_transport(self);
     Py_XDECREF(carrier);
     Py_XDECREF(app);
-    return none_or_null(r);
+    return bkpy_tls_none_or_null(r);
 }
 
 /* No carrier of ours asks. */
@@ -476,7 +471,7 @@ tls_protocol_buffer_updated(PyObject *op, PyObject *count)
     self->landing = NULL;
     r = bkpy_tls_receive(op, PyByteArray_AS_STRING(landing), (size_t)len);
     Py_DECREF(landing);
-    return none_or_null(r);
+    return bkpy_tls_none_or_null(r);
 }
 
 /* Records that somebody else has received. */
@@ -491,7 +486,7 @@ tls_protocol_feed(PyObject *op, PyObject *data)
     }
     r = bkpy_tls_receive(op, view.buf, (size_t)view.len);
     PyBuffer_Release(&view);
-    return none_or_null(r);
+    return bkpy_tls_none_or_null(r);
 }
 
 static PyObject *
@@ -521,7 +516,7 @@ tls_protocol_resume_writing(PyObject *op, PyObject *Py_UNUSED(ignored))
     TlsProtocolObject *self = TlsProtocolObject_CAST(op);
 
     self->is_sending_paused = false;
-    return none_or_null(
+    return bkpy_tls_none_or_null(
         bkpy_tls_result(self, bk_tls_pump_resume_sending(&self->pump)));
 }
 
@@ -536,7 +531,7 @@ step(PyObject *op, bk_tls_step which)
     if (!bkpy_tls_is_alive(self)) {
         Py_RETURN_NONE;
     }
-    return none_or_null(
+    return bkpy_tls_none_or_null(
         bkpy_tls_result(self, bk_tls_pump_step(&self->pump, which)));
 }
 
@@ -563,7 +558,7 @@ tls_protocol_expired(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     TlsProtocolObject *self = TlsProtocolObject_CAST(op);
 
-    return none_or_null(
+    return bkpy_tls_none_or_null(
         bkpy_tls_result(self, bk_tls_pump_expired(&self->pump)));
 }
 

@@ -7,15 +7,9 @@
  */
 
 #include "args.h"
-#include "errors.h"
-#include "log.h"
 #include "stream_transport.h"
-#include "streams.h"
 #include "tls.h"
 #include "water_marks.h"
-
-/* asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES */
-#define WARN_AFTER_DROPPED 5
 
 /* --- life cycle --- */
 
@@ -140,220 +134,12 @@ tls_transport_dealloc(PyObject *op)
     Py_DECREF(tp);
 }
 
-/* What it is the transport of; NULL without an exception once it has been let
- * go of. */
-static TlsProtocolObject *
-tls_of(PyObject *op)
-{
-    TlsProtocolObject *tls = TlsTransportObject_CAST(op)->tls;
-
-    return tls == NULL || tls->sslobj == NULL ? NULL : tls;
-}
-
-/* Call the pump, in which any code may run and close() be called once more:
- * hold what it is part of. */
-#define CALL(tls, call) (Py_INCREF(tls), end_call(tls, (call)))
-
-static int
-end_call(TlsProtocolObject *tls, int r)
+int
+bkpy_tls_end_call(TlsProtocolObject *tls, int r)
 {
     r = bkpy_tls_result(tls, r);
     Py_DECREF(tls);
     return r;
-}
-
-static PyObject *
-none_or_null(int r)
-{
-    return r < 0 ? NULL : Py_NewRef(Py_None);
-}
-
-/* --- writing --- */
-
-/* Exact bytes, which run no code of the user's. */
-static void
-release_bytes(void *owner)
-{
-    Py_DECREF((PyObject *)owner);
-}
-
-/* 0, or -1 with an exception. What is no exact bytes may change later. */
-static int
-append(TlsProtocolObject *tls, PyObject *data)
-{
-    Py_buffer view;
-    int r;
-
-    if (PyBytes_CheckExact(data)) {
-        r = bk_tls_pump_append_lent(&tls->pump, PyBytes_AS_STRING(data),
-                                    (size_t)PyBytes_GET_SIZE(data),
-                                    release_bytes, Py_NewRef(data));
-    }
-    else {
-        if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
-            return -1;
-        }
-        r = bk_tls_pump_append(&tls->pump, view.buf, (size_t)view.len);
-        PyBuffer_Release(&view);
-    }
-    return bkpy_tls_result(tls, r);
-}
-
-/* Whether a write is taken; otherwise it is counted and dropped. */
-static bool
-takes_writes(TlsProtocolObject *tls)
-{
-    if (tls == NULL) {
-        return false;
-    }
-    if (bkpy_tls_is_alive(tls) && bk_tls_pump_can_write(&tls->pump)) {
-        return true;
-    }
-    if (tls->conn_lost >= WARN_AFTER_DROPPED) {
-        bkpy_log("warning", NULL, "(s)", "SSL connection is closed");
-    }
-    tls->conn_lost++;
-    return false;
-}
-
-/* With an exception set that a write has met: asyncio's. */
-static PyObject *
-fail_write(TlsProtocolObject *tls)
-{
-    int r;
-
-    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
-        return NULL;
-    }
-    Py_INCREF(tls);
-    r = bkpy_tls_fail(tls, "Fatal error on SSL protocol");
-    Py_DECREF(tls);
-    return none_or_null(r);
-}
-
-static PyObject *
-one_argument(const char *function, const char *name, PyObject *const *args,
-             Py_ssize_t nargs, PyObject *kwnames)
-{
-    const bkpy_spec spec = {
-        .function = function,
-        .names = {name},
-        .required = 1,
-        .positional = 1,
-    };
-    PyObject *value;
-
-    if (nargs == 1 && kwnames == NULL) {
-        return args[0];
-    }
-    return bkpy_parse(args, nargs, kwnames, &spec, &value) < 0 ? NULL : value;
-}
-
-static int
-check_type(PyObject *data)
-{
-    PyObject *name;
-
-    if (PyBytes_Check(data) || PyByteArray_Check(data) ||
-        PyMemoryView_Check(data)) {
-        return 0;
-    }
-    name = PyType_GetName(Py_TYPE(data));
-    if (name != NULL) {
-        PyErr_Format(PyExc_TypeError,
-                     "data: expecting a bytes-like instance, got %U", name);
-        Py_DECREF(name);
-    }
-    return -1;
-}
-
-PyObject *
-bkpy_tls_transport_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
-                         PyObject *kwnames)
-{
-    PyObject *data = one_argument("write", "data", args, nargs, kwnames);
-    TlsProtocolObject *tls = tls_of(op);
-    int is_true;
-
-    if (data == NULL || check_type(data) < 0) {
-        return NULL;
-    }
-    is_true = PyObject_IsTrue(data);
-    if (is_true <= 0) {
-        return is_true < 0 ? NULL : Py_NewRef(Py_None);
-    }
-    if (!takes_writes(tls)) {
-        Py_RETURN_NONE;
-    }
-    if (TlsTransportObject_CAST(op)->seeks_writer) {
-        bkpy_writer_adopt_caller(tls->loop, op);
-    }
-    if (append(tls, data) < 0) {
-        return fail_write(tls);
-    }
-    return none_or_null(CALL(tls, bk_tls_pump_written(&tls->pump)));
-}
-
-static int
-append_all(TlsProtocolObject *tls, PyObject *lines)
-{
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(lines); i++) {
-        if (append(tls, PyTuple_GET_ITEM(lines, i)) < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static PyObject *
-tls_transport_writelines(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
-                         PyObject *kwnames)
-{
-    PyObject *list =
-        one_argument("writelines", "list_of_data", args, nargs, kwnames);
-    TlsProtocolObject *tls = tls_of(op);
-    PyObject *lines;
-    int r;
-
-    if (list == NULL) {
-        return NULL;
-    }
-    if (!takes_writes(tls)) {
-        Py_RETURN_NONE;
-    }
-    lines = PySequence_Tuple(list);
-    if (lines == NULL) {
-        return NULL;
-    }
-    r = append_all(tls, lines);
-    Py_DECREF(lines);
-    if (r < 0) {
-        return fail_write(tls);
-    }
-    return none_or_null(CALL(tls, bk_tls_pump_written(&tls->pump)));
-}
-
-static PyObject *
-tls_transport_write_eof(PyObject *Py_UNUSED(op), PyObject *Py_UNUSED(ignored))
-{
-    PyErr_SetNone(PyExc_NotImplementedError);
-    return NULL;
-}
-
-static PyObject *
-tls_transport_can_write_eof(PyObject *Py_UNUSED(op),
-                            PyObject *Py_UNUSED(ignored))
-{
-    Py_RETURN_FALSE;
-}
-
-/* For tests of asyncio's: kept without being encrypted. */
-static PyObject *
-tls_transport_append_write_backlog(PyObject *op, PyObject *data)
-{
-    TlsProtocolObject *tls = tls_of(op);
-
-    return tls != NULL && append(tls, data) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* --- closing --- */
@@ -362,7 +148,7 @@ static PyObject *
 tls_transport_close(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     TlsTransportObject *self = TlsTransportObject_CAST(op);
-    TlsProtocolObject *tls = tls_of(op);
+    TlsProtocolObject *tls = bkpy_tls_of(op);
 
     if (self->is_closed || tls == NULL) {
         lend(self);
@@ -374,13 +160,14 @@ tls_transport_close(PyObject *op, PyObject *Py_UNUSED(ignored))
         return bkpy_loop_check_closed(tls->loop) < 0 ? NULL
                                                      : Py_NewRef(Py_None);
     }
-    return none_or_null(CALL(tls, bk_tls_pump_close(&tls->pump)));
+    return bkpy_tls_none_or_null(
+        BKPY_TLS_CALL(tls, bk_tls_pump_close(&tls->pump)));
 }
 
 static PyObject *
 force_close(PyObject *op, PyObject *exc)
 {
-    TlsProtocolObject *tls = tls_of(op);
+    TlsProtocolObject *tls = bkpy_tls_of(op);
     int r;
 
     TlsTransportObject_CAST(op)->is_closed = true;
@@ -390,7 +177,7 @@ force_close(PyObject *op, PyObject *exc)
     Py_INCREF(tls);
     r = bkpy_tls_abort(tls, exc);
     Py_DECREF(tls);
-    return none_or_null(r);
+    return bkpy_tls_none_or_null(r);
 }
 
 static PyObject *
@@ -403,7 +190,13 @@ static PyObject *
 tls_transport_force_close(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
                           PyObject *kwnames)
 {
-    PyObject *exc = one_argument("_force_close", "exc", args, nargs, kwnames);
+    static const bkpy_spec spec = {
+        .function = "_force_close",
+        .names = {"exc"},
+        .required = 1,
+        .positional = 1,
+    };
+    PyObject *exc = bkpy_parse_one(&spec, args, nargs, kwnames);
 
     return exc == NULL ? NULL : force_close(op, exc);
 }
@@ -421,7 +214,7 @@ tls_transport_is_closing(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyObject *
 tls_transport_is_reading(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    TlsProtocolObject *tls = tls_of(op);
+    TlsProtocolObject *tls = bkpy_tls_of(op);
 
     return PyBool_FromLong(tls != NULL &&
                            !bk_tls_pump_is_reading_paused(&tls->pump));
@@ -430,7 +223,7 @@ tls_transport_is_reading(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyObject *
 tls_transport_pause_reading(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    TlsProtocolObject *tls = tls_of(op);
+    TlsProtocolObject *tls = bkpy_tls_of(op);
 
     if (tls != NULL) {
         bk_tls_pump_pause_reading(&tls->pump);
@@ -441,12 +234,13 @@ tls_transport_pause_reading(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyObject *
 tls_transport_resume_reading(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    TlsProtocolObject *tls = tls_of(op);
+    TlsProtocolObject *tls = bkpy_tls_of(op);
 
     if (tls == NULL) {
         Py_RETURN_NONE;
     }
-    return none_or_null(CALL(tls, bk_tls_pump_resume_reading(&tls->pump)));
+    return bkpy_tls_none_or_null(
+        BKPY_TLS_CALL(tls, bk_tls_pump_resume_reading(&tls->pump)));
 }
 
 /* --- buffers and their marks --- */
@@ -458,13 +252,13 @@ flush(TlsProtocolObject *tls)
     if (tls == NULL || !bkpy_tls_is_alive(tls)) {
         return 0;
     }
-    return CALL(tls, bk_tls_pump_flush(&tls->pump));
+    return BKPY_TLS_CALL(tls, bk_tls_pump_flush(&tls->pump));
 }
 
 static PyObject *
 tls_transport_get_write_buffer_size(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    TlsProtocolObject *tls = tls_of(op);
+    TlsProtocolObject *tls = bkpy_tls_of(op);
 
     if (flush(tls) < 0) {
         return NULL;
@@ -476,7 +270,7 @@ tls_transport_get_write_buffer_size(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyObject *
 tls_transport_get_read_buffer_size(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    TlsProtocolObject *tls = tls_of(op);
+    TlsProtocolObject *tls = bkpy_tls_of(op);
 
     return PyLong_FromSize_t(tls == NULL ? 0
                                          : bk_tls_pump_read_size(&tls->pump));
@@ -493,7 +287,7 @@ static PyObject *
 tls_transport_get_write_buffer_limits(PyObject *op,
                                       PyObject *Py_UNUSED(ignored))
 {
-    TlsProtocolObject *tls = tls_of(op);
+    TlsProtocolObject *tls = bkpy_tls_of(op);
     size_t high_bytes = 0, low_bytes = 0;
 
     if (tls != NULL) {
@@ -505,7 +299,7 @@ tls_transport_get_write_buffer_limits(PyObject *op,
 static PyObject *
 tls_transport_get_read_buffer_limits(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    TlsProtocolObject *tls = tls_of(op);
+    TlsProtocolObject *tls = bkpy_tls_of(op);
     size_t high_bytes = 0, low_bytes = 0;
 
     if (tls != NULL) {
@@ -519,7 +313,7 @@ tls_transport_set_write_buffer_limits(PyObject *op, PyObject *const *args,
                                       Py_ssize_t nargs, PyObject *kwnames)
 {
     static const bkpy_marks marks = {"set_write_buffer_limits", 512L * 1024};
-    TlsProtocolObject *tls = tls_of(op);
+    TlsProtocolObject *tls = bkpy_tls_of(op);
     size_t high_bytes, low_bytes;
 
     if (bkpy_parse_marks(args, nargs, kwnames, &marks, &high_bytes,
@@ -529,7 +323,7 @@ tls_transport_set_write_buffer_limits(PyObject *op, PyObject *const *args,
     if (tls == NULL) {
         Py_RETURN_NONE;
     }
-    return none_or_null(CALL(
+    return bkpy_tls_none_or_null(BKPY_TLS_CALL(
         tls, bk_tls_pump_set_write_limits(&tls->pump, high_bytes, low_bytes)));
 }
 
@@ -538,7 +332,7 @@ tls_transport_set_read_buffer_limits(PyObject *op, PyObject *const *args,
                                      Py_ssize_t nargs, PyObject *kwnames)
 {
     static const bkpy_marks marks = {"set_read_buffer_limits", 256L * 1024};
-    TlsProtocolObject *tls = tls_of(op);
+    TlsProtocolObject *tls = bkpy_tls_of(op);
     size_t high_bytes, low_bytes;
 
     if (bkpy_parse_marks(args, nargs, kwnames, &marks, &high_bytes,
@@ -548,7 +342,7 @@ tls_transport_set_read_buffer_limits(PyObject *op, PyObject *const *args,
     if (tls == NULL) {
         Py_RETURN_NONE;
     }
-    return none_or_null(CALL(
+    return bkpy_tls_none_or_null(BKPY_TLS_CALL(
         tls, bk_tls_pump_set_read_limits(&tls->pump, high_bytes, low_bytes)));
 }
 
@@ -558,9 +352,14 @@ static PyObject *
 tls_transport_set_protocol(PyObject *op, PyObject *const *args,
                            Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *app =
-        one_argument("set_protocol", "protocol", args, nargs, kwnames);
-    TlsProtocolObject *tls = tls_of(op);
+    static const bkpy_spec spec = {
+        .function = "set_protocol",
+        .names = {"protocol"},
+        .required = 1,
+        .positional = 1,
+    };
+    PyObject *app = bkpy_parse_one(&spec, args, nargs, kwnames);
+    TlsProtocolObject *tls = bkpy_tls_of(op);
 
     if (app == NULL || flush(tls) < 0 ||
         (tls != NULL && bkpy_tls_set_app(tls, app) < 0)) {
@@ -572,7 +371,7 @@ tls_transport_set_protocol(PyObject *op, PyObject *const *args,
 static PyObject *
 tls_transport_get_protocol(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    TlsProtocolObject *tls = tls_of(op);
+    TlsProtocolObject *tls = bkpy_tls_of(op);
 
     return Py_NewRef(tls == NULL || tls->app == NULL ? Py_None : tls->app);
 }
@@ -587,7 +386,7 @@ tls_transport_get_extra_info(PyObject *op, PyObject *const *args,
         .required = 1,
         .positional = 2,
     };
-    TlsProtocolObject *tls = tls_of(op);
+    TlsProtocolObject *tls = bkpy_tls_of(op);
     PyObject *values[2];
     PyObject *value;
     int r = 0;
@@ -616,7 +415,7 @@ tls_transport_get_extra_info(PyObject *op, PyObject *const *args,
 static PyObject *
 get_loop(PyObject *op, void *Py_UNUSED(closure))
 {
-    TlsProtocolObject *tls = tls_of(op);
+    TlsProtocolObject *tls = bkpy_tls_of(op);
 
     return Py_NewRef(tls == NULL ? Py_None : (PyObject *)tls->loop);
 }
@@ -624,7 +423,7 @@ get_loop(PyObject *op, void *Py_UNUSED(closure))
 static PyObject *
 get_ssl_protocol(PyObject *op, void *Py_UNUSED(closure))
 {
-    TlsProtocolObject *tls = tls_of(op);
+    TlsProtocolObject *tls = bkpy_tls_of(op);
 
     return Py_NewRef(tls == NULL ? Py_None : (PyObject *)tls);
 }
@@ -651,7 +450,7 @@ set_closed(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 static PyObject *
 get_protocol_paused(PyObject *op, void *Py_UNUSED(closure))
 {
-    TlsProtocolObject *tls = tls_of(op);
+    TlsProtocolObject *tls = bkpy_tls_of(op);
 
     if (flush(tls) < 0) {
         return NULL;
@@ -682,11 +481,11 @@ get_true(PyObject *Py_UNUSED(op), void *Py_UNUSED(closure))
 static PyMethodDef tls_transport_methods[] = {
     METHOD("write", bkpy_tls_transport_write, ", data",
            "Encrypt and send bytes; what cannot be sent now is kept."),
-    METHOD("writelines", tls_transport_writelines, ", list_of_data",
+    METHOD("writelines", bkpy_tls_transport_writelines, ", list_of_data",
            "The same for several pieces."),
-    NOARGS("write_eof", tls_transport_write_eof,
+    NOARGS("write_eof", bkpy_tls_transport_write_eof,
            "NotImplementedError: TLS ends in both directions at once."),
-    NOARGS("can_write_eof", tls_transport_can_write_eof, "Always false."),
+    NOARGS("can_write_eof", bkpy_tls_transport_can_write_eof, "Always false."),
     NOARGS("close", tls_transport_close,
            "Send what is kept, say goodbye, and end the connection."),
     NOARGS("abort", tls_transport_abort,
@@ -721,8 +520,8 @@ static PyMethodDef tls_transport_methods[] = {
            "knows."),
     METHOD("_force_close", tls_transport_force_close, ", exc",
            "End the connection with connection_lost(exc)."),
-    {"_test__append_write_backlog", tls_transport_append_write_backlog, METH_O,
-     NULL},
+    {"_test__append_write_backlog", bkpy_tls_transport_append_write_backlog,
+     METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 
