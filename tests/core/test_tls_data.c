@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: MIT
  */
 #include <errno.h>
+#include <openssl/err.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -581,6 +582,53 @@ START_TEST(key_update)
 }
 END_TEST
 
+/* --- errors that somebody else has left in OpenSSL's queue --- */
+
+static void
+leave_errors(void)
+{
+    ERR_raise(ERR_LIB_SYS, ECONNRESET);
+    ERR_raise(ERR_LIB_SSL, SSL_R_BAD_LENGTH);
+}
+
+START_TEST(errors_of_others)
+{
+    tls_connect(SUPPORT_EPOLL, kinds[_i].role, kinds[_i].version);
+    tls.on_data = leave_errors;
+    for (int i = 0; i < 3; i++) {
+        peer_write("one", 3);
+        TLS_UNTIL(tls.received == 3 * (size_t)(i + 1));
+        leave_errors();
+        tls_write("two");
+        peer_expect_text("two");
+    }
+    leave_errors();
+    ck_assert_int_ge(SSL_shutdown(peer), 0);
+    leave_errors();
+    TLS_UNTIL(tls.lost_count == 1);
+    ck_assert_int_eq(tls.lost_error, 0);
+    tls_expect_log("data:3 data:3 data:3 eof lost ");
+    tls_end();
+}
+END_TEST
+
+/* A write that has to wait for the peer is no failure. */
+START_TEST(errors_of_others_in_renegotiation)
+{
+    SSL_CTX_set_options(tls_context, SSL_OP_ALLOW_CLIENT_RENEGOTIATION);
+    tls_connect(SUPPORT_EPOLL, TLS_CLIENT, TLS1_2_VERSION);
+    ck_assert_int_eq(SSL_renegotiate(bk_tls_ssl(tls.tls)), 1);
+    leave_errors();
+    tls_write("one");
+    ck_assert(SSL_want_read(bk_tls_ssl(tls.tls)));
+    ck_assert_uint_eq(bk_tls_get_write_buffer_size(tls.tls), 3);
+    leave_errors();
+    peer_expect_text("one");
+    ck_assert_int_eq(tls.lost_count, 0);
+    tls_end();
+}
+END_TEST
+
 static Suite *
 tls_data_suite(void)
 {
@@ -614,6 +662,9 @@ tls_data_suite(void)
     tcase = new_tls_case(suite, "messages after the handshake");
     tcase_add_loop_test(tcase, renegotiation, 0, 2);
     tcase_add_loop_test(tcase, key_update, 0, 2);
+    tcase = new_tls_case(suite, "errors of others");
+    ADD_KINDS(errors_of_others);
+    tcase_add_test(tcase, errors_of_others_in_renegotiation);
     return suite;
 }
 
