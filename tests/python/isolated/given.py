@@ -92,7 +92,9 @@ class Player:
             # Which of them it is differs; the kind does not.
             self._note(
                 (scenario.name, fault.call, fault.error),
-                lambda fault=fault: self._sweep.inject(scenario, fault)[1],
+                lambda fault=fault: self._sweep.inject(
+                    scenario, fault, patience=PATIENCE
+                )[1],
             )
 
     def _note(self, key, play):

@@ -108,8 +108,9 @@ class Sweep:
             return self._campaign.play(scenario, plan)
         return self.inject(scenario, fault, plan)[1]
 
-    def inject(self, scenario, fault, plan=UNDISTURBED):
-        """Play it with this fault; where it arrived, None: no such call."""
+    def inject(self, scenario, fault, plan=UNDISTURBED, patience=None):
+        """Play it with this fault, for so many seconds at most; where it
+        arrived, None: no such call."""
         number = fault_names.number(fault.error)
         fired = []
         outcome = self._campaign.play(
@@ -118,7 +119,7 @@ class Sweep:
             on_start=lambda: self._faults.arm(fault.call, fault.nth, number),
             on_end=lambda: fired.append(self._faults.disarm()),
             note=str(fault),
-            patience=patience_for(fault),
+            patience=patience or patience_for(fault),
             is_lied_to=is_lie(fault),
         )
         if not fired or not fired[0]:
