@@ -3,8 +3,9 @@
  * SPDX-License-Identifier: MIT
  *
  * Every stream that queued data is sent when the callback returns, in the
- * order of their first write. Datagram transports hold back what is sent while
- * several datagrams are delivered; src/net/datagram_read.c ends that.
+ * order of their first write; and if one is sent earlier, those before it are.
+ * Datagram transports hold back what is sent while several datagrams are
+ * delivered; src/net/datagram_read.c ends that.
  */
 #include <assert.h>
 
@@ -57,23 +58,31 @@ bki_flush_remove(bk_loop *loop, bk_transport *transport)
 /* In a forked child the streams are only taken out: what they hold is the
  * parent's to send. */
 void
-bki_loop_flush_streams(bk_loop *loop)
+bki_loop_flush_before(bk_loop *loop, const bk_transport *transport)
 {
     bool can_send;
 
-    if (loop->flush_head == NULL) {
+    if (loop->flush_head == NULL || loop->flush_head == transport) {
         return;
     }
     loop->ended_ns = 0; /* sending takes time */
     can_send = !bki_loop_is_forked(loop);
-    while (loop->flush_head != NULL) {
-        bk_transport *transport = loop->flush_head;
+    while (loop->flush_head != NULL && loop->flush_head != transport) {
+        bk_transport *first = loop->flush_head;
 
-        bki_flush_remove(loop, transport);
+        bki_flush_remove(loop, first);
         if (can_send) {
             assert(loop->flush_stream != NULL);
-            loop->flush_stream(transport);
+            loop->flush_stream(first);
         }
+    }
+}
+
+void
+bki_loop_flush_earlier(bk_loop *loop, const bk_transport *transport)
+{
+    if (loop->flush_head != NULL && bki_loop_is_own_thread(loop)) {
+        bki_loop_flush_before(loop, transport);
     }
 }
 
@@ -87,7 +96,7 @@ bk_loop_flush(bk_loop *loop)
         assert(loop->flush_unsent != NULL);
         loop->flush_unsent(loop);
     }
-    bki_loop_flush_streams(loop);
+    bki_loop_flush_before(loop, NULL);
 }
 
 bool

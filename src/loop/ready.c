@@ -76,7 +76,7 @@ bki_ready_run(bk_loop *loop)
         loop->stats.callbacks++;
         handle->_callback(handle);
         if (loop->flush_head != NULL) {
-            bki_loop_flush_streams(loop);
+            bki_loop_flush_before(loop, NULL);
         }
         if (loop->is_breaking) {
             bki_list_splice_front(&loop->ready, &loop->batch);

@@ -63,7 +63,7 @@ deliver_one(bk_datagram_transport *t, const struct bki_datagram *datagram)
                                         datagram->address,
                                         datagram->address_len, t->_self);
     }
-    bki_loop_flush_streams(t->_io._loop);
+    bki_loop_flush_before(t->_io._loop, NULL);
 }
 
 static int

@@ -101,8 +101,10 @@ void bki_stream_read_stop(bk_transport *transport);
 int bki_stream_on_alloc(bk_io *io, void **ret_buf, size_t *ret_len);
 void bki_stream_on_read(bk_io *io, ssize_t n);
 
-/* stream_write.c: send what can be sent now; the loop's flush_stream. */
+/* stream_write.c: send what can be sent now, after what others of this callback
+ * wrote before; alone is the loop's flush_stream, which knows the order. */
 void bki_stream_flush(bk_transport *transport);
+void bki_stream_flush_alone(bk_transport *transport);
 void bki_stream_on_writable(bk_io *io);
 
 /* Leave the list of streams to flush. With keep_place, connection_lost stays

@@ -111,7 +111,7 @@ bk_transport_init(bk_transport *t, bk_loop *loop, const bk_protocol *protocol,
     t->_self = self;
     t->_high_bytes = HIGH_BYTES_DEFAULT;
     t->_low_bytes = LOW_BYTES_DEFAULT;
-    loop->flush_stream = bki_stream_flush;
+    loop->flush_stream = bki_stream_flush_alone;
     return 0;
 }
 

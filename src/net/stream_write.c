@@ -348,13 +348,22 @@ collect(bk_transport *t)
 /* A release callback may write: that is sent as well, so that afterwards the
  * queue is empty, or blocked, or the connection lost. */
 void
-bki_stream_flush(bk_transport *t)
+bki_stream_flush_alone(bk_transport *t)
 {
     if (t->_is_flush_asked) {
         collect(t);
     }
     while (has_unsent(t)) {
         send_queue(t);
+    }
+}
+
+void
+bki_stream_flush(bk_transport *t)
+{
+    if (t->_is_flush_asked || has_unsent(t)) {
+        bki_loop_flush_earlier(t->_io._loop, t);
+        bki_stream_flush_alone(t);
     }
 }
 
@@ -453,8 +462,12 @@ bk_transport_writev(bk_transport *t, const bk_slice *slices, size_t count)
 {
     struct bki_slice_cursor all = {.slices = slices, .count = count};
     size_t len = bki_slices_len(slices, count);
-    int r = check_write(t, len);
+    int r;
 
+    if (len >= COPY_MAX || !should_defer(t)) {
+        bki_loop_flush_earlier(t->_io._loop, t);
+    }
+    r = check_write(t, len);
     if (r <= 0) {
         return r;
     }

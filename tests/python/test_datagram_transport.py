@@ -3,11 +3,13 @@
 
 import asyncio
 import re
+import select
 import socket
 import weakref
 
 import pytest
 
+from support import net
 from support.datagrams import (
     Echo,
     Endpoint,
@@ -552,3 +554,19 @@ async def test_sendto_after_the_end(loop):
         transport.sendto(b"dropped", peer.getsockname())
         assert arrived(peer) == []
         assert transport.get_write_buffer_size() == 0
+
+
+async def test_is_not_sent_before_what_streams_wrote(loop):
+    """In one callback; epoll tells what came first."""
+    async with (
+        net.connected(loop, asyncio.Protocol) as (stream, _, stream_peer),
+        bound(loop) as (transport, _, peer, _),
+    ):
+        with select.epoll() as arrivals:
+            for sock in peer, stream_peer:
+                arrivals.register(sock, select.EPOLLIN | select.EPOLLET)
+            stream.write(b"first")
+            transport.sendto(b"second", peer.getsockname())
+            await spin(1)
+            found = [number for number, _ in arrivals.poll(0)]
+        assert found == [stream_peer.fileno(), peer.fileno()]

@@ -4,6 +4,7 @@
 import array
 import asyncio
 import logging
+import select
 import socket
 
 import pytest
@@ -48,6 +49,56 @@ async def test_write(loop):
         assert transport.write(b"hello") is None
         assert transport.get_write_buffer_size() == 0
         assert await peer_recv(peer) == b"hello"
+
+
+def write_much(transport):
+    transport.write(bytearray(20_000))
+
+
+def write_past_the_limit(transport):
+    transport.set_write_buffer_limits(high=10)
+    transport.write(b"more than that")
+
+
+def write_and_look(transport):
+    transport.write(b"a little")
+    transport.get_write_buffer_size()
+
+
+def write_and_close(transport):
+    transport.write(b"a little")
+    transport.close()
+
+
+def write_and_end(transport):
+    transport.write(b"a little")
+    transport.write_eof()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        write_much,
+        write_past_the_limit,
+        write_and_look,
+        write_and_close,
+        write_and_end,
+    ],
+)
+async def test_what_is_sent_early_is_not_before_what_was_written(loop, write):
+    """Two connections in one callback; epoll tells what came first."""
+    async with (
+        connected(loop, Recorder) as (first, _, first_peer),
+        connected(loop, Recorder) as (second, _, second_peer),
+    ):
+        with select.epoll() as arrivals:
+            for peer in second_peer, first_peer:
+                arrivals.register(peer, select.EPOLLIN | select.EPOLLET)
+            first.write(b"first")
+            write(second)
+            await spin(1)
+            found = [number for number, _ in arrivals.poll(0)]
+        assert found == [first_peer.fileno(), second_peer.fileno()]
 
 
 @row("P4E-010")
