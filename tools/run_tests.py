@@ -49,7 +49,8 @@ WITH_THREADS = (
 # Most tests wait for sockets, clocks and other programs.
 WORKERS = min(2 * len(os.sched_getaffinity(0)), 16)
 SOAK_SECONDS = 20
-SOAK_SECONDS_FULL = 180
+SOAK_SECONDS_FULL = 120
+FUZZ_SECONDS = 30  # for each target
 CLOSING_LINE = re.compile(r"(\d+) passed, (\d+) failed(?:, (\d+) skipped)?")
 
 
@@ -243,7 +244,7 @@ def sanitized_variables(environment: Environment) -> dict[str, str]:
     ).stdout.strip()
     return environment.variables(
         LD_PRELOAD=library,
-        ASAN_OPTIONS="detect_leaks=0",
+        ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1",
         UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1",
         PYTHONMALLOC="malloc",
         PYTHONPATH=str(site),
@@ -252,9 +253,14 @@ def sanitized_variables(environment: Environment) -> dict[str, str]:
 
 
 def run_sanitized(environment: Environment) -> Result:
-    """The Python tests under ASan and UBSan."""
-    variables = sanitized_variables(environment)
-    return run_pytest(environment, f"asan-py{environment.version}", variables)
+    """The Python tests under ASan and UBSan, on one poller: they are slow."""
+    return run_pytest(
+        environment,
+        f"asan-py{environment.version}",
+        sanitized_variables(environment),
+        *WITHOUT_SOFTWARE,
+        *("--poller", "epoll"),
+    )
 
 
 def run_conformance(environment: Environment) -> Result:
@@ -299,7 +305,7 @@ def run_soak(environment: Environment, is_full: bool) -> Result:
 
 
 def run_on_sid(versions: list[str]) -> Result:
-    """The parts of these Pythons, on a Debian sid of our own."""
+    """Each of these Pythons, on a Debian sid of our own."""
     command = "python=$(tools/setup) && $python tools/run_tests.py --pythons"
     exit_code, output = stream(
         [TOP / "tools" / "sid", "bash", "-c", command],
@@ -336,7 +342,11 @@ def plan_core(machine: environments.Machine, is_full: bool) -> list[Part]:
             run_core, first, "c-tsan", *SANITIZE_THREADS, only=WITH_THREADS
         )
         parts.append(Part("C tests with threads, TSan", threads))
-        fuzzers = partial(run_script, first, "fuzz/run.py", "--seconds", "60")
+        fuzzers = partial(
+            run_script,
+            first,
+            *("fuzz/run.py", "--seconds", str(FUZZ_SECONDS)),
+        )
         parts.append(Part("Fuzzers", fuzzers))
     return parts
 
@@ -350,47 +360,50 @@ def newest_with_software(machine: environments.Machine) -> Environment:
 
 
 def plan_pythons(machine: environments.Machine, is_full: bool) -> list[Part]:
-    """What takes long is for the newest alone: all takes an hour at most."""
     parts = []
     for environment in machine.environments:
         name = f"Python {environment.version}"
-        is_newest = environment is machine.environments[-1]
-        is_long = is_full and is_newest
-        parts += [
-            Part(f"{name} tests", partial(run_python, environment, is_long)),
-            Part(f"{name} conformance", partial(run_conformance, environment)),
-        ]
-        if is_newest:
-            faulty = partial(run_faulty, environment, is_long)
-            parts.append(Part(f"{name}, failing calls", faulty))
-            soak = partial(run_soak, environment, is_long)
-            parts.append(Part(f"{name}, soak", soak))
-        if is_long:
-            sanitized = partial(run_sanitized, environment)
-            parts.append(Part(f"{name}, ASan and UBSan", sanitized))
-            suite = partial(run_conformance_sanitized, environment)
-            parts.append(Part(f"{name} conformance, ASan", suite))
-    newest = newest_with_software(machine)
-    name = f"Python {newest.version}, real software"
-    return [*parts, Part(name, partial(run_software, newest))]
+        is_long = is_full and environment is machine.environments[-1]
+        tests = partial(run_python, environment, is_long)
+        suite = partial(run_conformance, environment)
+        parts.append(Part(f"{name} tests", tests))
+        parts.append(Part(f"{name} conformance", suite))
+    return parts
 
 
-def plan(
-    machine: environments.Machine, is_full: bool, is_python_only: bool
-) -> list[Part]:
-    parts = [] if is_python_only else plan_core(machine, is_full)
-    parts += plan_pythons(machine, is_full)
+def plan_newest(machine: environments.Machine, is_full: bool) -> list[Part]:
+    """What takes long is for the newest alone: all takes an hour at most."""
+    environment = machine.environments[-1]
+    name = f"Python {environment.version}"
+    faulty = partial(run_faulty, environment, is_full)
+    soak = partial(run_soak, environment, is_full)
+    parts = [
+        Part(f"{name}, failing calls", faulty),
+        Part(f"{name}, soak", soak),
+    ]
     if is_full:
-        leaks = partial(
-            run_script, machine.environments[-1], "refleaks/run.py"
-        )
+        sanitized = partial(run_sanitized, environment)
+        suite = partial(run_conformance_sanitized, environment)
+        leaks = partial(run_script, environment, "refleaks/run.py")
+        parts.append(Part(f"{name}, ASan and UBSan", sanitized))
+        parts.append(Part(f"{name} conformance, ASan", suite))
         parts.append(Part("References", leaks))
-        suites = partial(
+    newest = newest_with_software(machine)
+    software = partial(run_software, newest)
+    parts.append(Part(f"Python {newest.version}, real software", software))
+    return parts
+
+
+def plan(machine: environments.Machine, is_full: bool) -> list[Part]:
+    parts = plan_core(machine, is_full) + plan_pythons(machine, is_full)
+    parts += plan_newest(machine, is_full)
+    if is_full:
+        quick = partial(
             run_script,
             machine.environments[0],
             *("frameworks/run.py", "--quick"),
         )
-        parts.append(Part("Frameworks' own tests, quick", suites))
+        parts.append(Part("Frameworks' own tests, quick", quick))
     versions = take_for_sid(machine) if is_full else []
     if versions:
         name = f"Python {' and '.join(versions)} on sid"
@@ -444,12 +457,17 @@ def main() -> int:
         "--all", action="store_true", help="what takes long as well"
     )
     parser.add_argument(
-        "--pythons", action="store_true", help="without the C library's tests"
+        "--pythons",
+        action="store_true",
+        help="only what is run on each Python",
     )
     arguments = parser.parse_args()
     machine = environments.look_around()
     RESULTS.mkdir(parents=True, exist_ok=True)
-    parts = plan(machine, arguments.all, arguments.pythons)
+    if arguments.pythons:
+        parts = plan_pythons(machine, arguments.all)
+    else:
+        parts = plan(machine, arguments.all)
     rows = [run_part(part) for part in parts]
     return 1 if summarize(rows, machine.missing).failed else 0
 

@@ -12,13 +12,13 @@ import pytest
 from support.procs import ROOT, check, run_file
 
 SCRIPT = ROOT / "tests" / "differential" / "run.py"
-LIMIT = 400
+LIMIT = 300
 # Of each part, or as many as are played in so many seconds. Each is played on
 # CPython's loop and on three pollers.
 PROGRAMS = 700
 SECONDS = 40
 PROGRAMS_IN_FULL = 10000
-SECONDS_IN_FULL = 300
+SECONDS_IN_FULL = 120
 # Programs within which a broken loop has to be noticed.
 ENOUGH = 2000
 
