@@ -17,6 +17,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -93,11 +94,11 @@ def main():
         return
     with environments.build_lock():
         environments.prepare_debug_build(environment)
-    passed = failed = 0
-    for command in commands(options, rest, str(environment.python)):
-        counts = run(command)
-        passed += counts[0]
-        failed += counts[1]
+    # Beside each other, since either plays one test after the other.
+    with ThreadPoolExecutor() as pool:
+        todo = commands(options, rest, str(environment.python))
+        counts = list(pool.map(run, todo))
+    passed, failed = map(sum, zip(*counts, strict=True))
     print(f"{passed} passed, {failed} failed")
     sys.exit(1 if failed or not passed else 0)
 
