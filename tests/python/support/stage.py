@@ -459,7 +459,8 @@ class World:
 
     def close_files(self):
         for file in self.files:
-            file.close()
+            with contextlib.suppress(OSError):  # made to fail, it is closed
+                file.close()
 
     def close_peers(self):
         for peer in self.peers:
