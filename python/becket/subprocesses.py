@@ -89,7 +89,8 @@ class _UnixSubprocessTransport(asyncio.SubprocessTransport):
         self._returncode: int | None = None
         self._finished = False
         self._wakes_at_exit = versions.WAIT_ENDS_AT_EXIT
-        self._exit_waiters: set[asyncio.Future[int]] = set()
+        # In the order in which they are woken: a set that keeps it.
+        self._exit_waiters: dict[asyncio.Future[int], None] = {}
         self._pending_calls: deque[Any] | None = deque()
         self._connecting = -1
         self._pipes: dict[int, Any] = {
@@ -325,11 +326,11 @@ class _UnixSubprocessTransport(asyncio.SubprocessTransport):
         if self._returncode is not None:
             return self._returncode
         waiter = self._loop.create_future()
-        self._exit_waiters.add(waiter)
+        self._exit_waiters[waiter] = None
         try:
             return await waiter
         finally:
-            self._exit_waiters.discard(waiter)
+            del self._exit_waiters[waiter]
 
 
 class SubprocessesMixin(PipesMixin):

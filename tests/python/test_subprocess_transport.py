@@ -432,6 +432,26 @@ async def test_private_wait(loop, pipes):
     transport.close()
 
 
+async def test_waits_end_in_the_order_in_which_they_began(loop):
+    transport, protocol = await loop.subprocess_exec(
+        Log, *SLEEP, stdin=None, stdout=None, stderr=None
+    )
+    ended = []
+
+    async def wait(number):
+        await transport._wait()
+        ended.append(number)
+
+    waits = [loop.create_task(wait(number)) for number in range(30)]
+    await asyncio.sleep(0)
+    waits[7].cancel()
+    transport.kill()
+    await within(asyncio.wait(waits))
+    assert ended == [number for number in range(30) if number != 7]
+    await within(protocol.lost)
+    transport.close()
+
+
 WAKES_EARLY = sys.version_info >= (3, 14, 7) or (
     (3, 13, 15) <= sys.version_info < (3, 14)
 )
