@@ -2,7 +2,7 @@
 """Every system call made to fail in turn, with every errno that makes sense.
 
 isolated/faults.py does it, in a process of its own: of each kind of call the
-first ones here, all of them with --full.
+first ones here, more of them with --full, all by hand.
 """
 
 import errno
@@ -16,14 +16,18 @@ from support.scenarios import NAMES
 row = pytest.mark.row
 
 SCRIPT = TESTS / "isolated" / "faults.py"
+# A process that starts closes one descriptor after the other.
+CALLS = "2"
+CALLS_IN_FULL = "32"
 
 
 @pytest.fixture
 def sweep(backend, request):
     """Run the script; it says where the failures arrived."""
-    extent = () if request.config.getoption("--full") else ("--each", "2")
+    each = CALLS_IN_FULL if request.config.getoption("--full") else CALLS
 
     def sweep(*arguments):
+        extent = ("--each", each)
         done = run_file(backend, SCRIPT, *arguments, *extent, limit=280)
         check(done)
         print(done.stdout)
