@@ -216,7 +216,7 @@ class Round:
             cls = sides.CLASSES[plan.client]
             side = cls(self.world, "client", plan.kind, plan.client, plan)
             await self.connect(lambda: side, plan.kind, address)
-            await side.over
+            await asyncio.shield(side.over)
 
     async def talk_by_streams(self, plan, address):
         reader = asyncio.StreamReader()
