@@ -31,7 +31,7 @@ struct bk_loop_stats {
     uint64_t connections_open;
     uint64_t timers_scheduled; /* in the heap now */
     uint64_t timers_fired;
-    uint64_t lag_samples;
+    uint64_t lag_samples; /* turns that slept, the three after, each 64th */
     uint64_t lag_max_ns;
     uint64_t lag_histogram[BK_LAG_BUCKETS];
 };

@@ -10,33 +10,43 @@ _BUCKET_SECONDS = 1e-6
 
 
 class LoopStats(NamedTuple):
-    """Counters since the loop was made; times in seconds."""
+    """Counters since the loop was made; times in seconds.
+
+    turns: waits for I/O and timers, each with the callbacks after it.
+    callbacks: that ran, of call_soon(), of timers, and for I/O.
+    busy_time: in runs, outside waits.
+    idle_time: in waits.
+    events: of I/O.
+    wakeups: waits that another thread ended.
+    bytes_read, bytes_written: by transports.
+    connections: streams made.
+    connections_open: streams there are now.
+    timers: that wait now.
+    timers_fired: that ran.
+    lag_samples: turns whose lag was measured: how long their work took,
+        and so how late what came meanwhile was at worst. Measured are turns
+        that have slept, the three after each of these, in which the tasks run
+        that it has woken, and every 64th.
+    lag_max: the longest of them.
+    lag_histogram: entry i counts lags below 2**i microseconds, from half of
+        that on; the last one all that are longer.
+    """
 
     turns: int
     callbacks: int
-    """Callbacks that ran: of call_soon(), timers, and I/O."""
     busy_time: float
-    """Time in runs, outside waits."""
     idle_time: float
-    """Time in waits."""
     events: int
-    """I/O events."""
     wakeups: int
-    """Waits that another thread ended."""
     bytes_read: int
     bytes_written: int
     connections: int
-    """Streams made."""
     connections_open: int
     timers: int
-    """Timers that wait now."""
     timers_fired: int
     lag_samples: int
-    """Turns in which the lag was measured: how long the turn's work took."""
     lag_max: float
     lag_histogram: tuple[int, ...]
-    """Entry i counts lags below 2**i microseconds, from half of that on; the
-    last one all that are longer."""
 
     def lag_quantile(self, fraction: float) -> float:
         """Return a lag that this fraction of the turns did not exceed.

@@ -95,8 +95,9 @@ struct bk_loop {
     bool is_closed;         /* atomic: written by the loop's thread */
     bool is_in_callback;
     bool is_write_through;
-    bool is_delivering; /* several datagrams: what is sent is held back */
-    bool has_slept;     /* the wait of this turn could block */
+    bool is_delivering;  /* several datagrams: what is sent is held back */
+    bool has_slept;      /* the wait of this turn could block */
+    uint8_t awake_turns; /* those after it whose lag was measured */
 };
 
 static inline uint32_t

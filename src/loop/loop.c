@@ -37,8 +37,10 @@
 /* A loop that has slept for so long is idle. */
 #define IDLE_NS UINT64_C(1000000000)
 
-/* A loop that does not sleep measures its lag in every so many turns. */
+/* A loop that does not sleep measures its lag in every so many turns, but for
+ * the first ones: what I/O or a timer has woken, as a task, runs in these. */
 #define LAG_SAMPLE_TURNS 64
+#define LAG_AWAKE_TURNS  3
 
 static uint64_t
 wait_timeout(const bk_loop *loop, uint64_t now_ns)
@@ -166,24 +168,43 @@ poll_events(bk_loop *loop)
     return !loop->is_breaking;
 }
 
-/* since_ns 0: not this turn. The time at the end of a turn is that at which
- * the next one begins to wait, so a turn that sleeps reads the clock twice. */
+/* When the turn begins, if its lag is measured without that it sleeps; or 0. */
+static uint64_t
+lag_since(bk_loop *loop)
+{
+    bool is_sampled = loop->stats.turns % LAG_SAMPLE_TURNS == 0;
+
+    if (loop->awake_turns < LAG_AWAKE_TURNS) {
+        loop->awake_turns++;
+        is_sampled = true;
+    }
+    if (!is_sampled) {
+        return 0;
+    }
+    return loop->ended_ns != 0 ? loop->ended_ns : bki_sys_monotonic_ns();
+}
+
+/* The time at the end of a turn is that at which the next one begins, or begins
+ * to wait: so one that sleeps reads the clock twice, the others once. */
 static void
 measure_lag(bk_loop *loop, uint64_t since_ns)
 {
-    if (since_ns == 0) {
-        return;
+    if (loop->has_slept) {
+        since_ns = loop->woken_ns;
+        loop->awake_turns = 0;
     }
-    loop->ended_ns = bki_sys_monotonic_ns();
-    bki_stats_add_lag(&loop->stats, loop->ended_ns - since_ns);
+    if (since_ns != 0) {
+        loop->ended_ns = bki_sys_monotonic_ns();
+        bki_stats_add_lag(&loop->stats, loop->ended_ns - since_ns);
+    }
 }
 
 static void
 run_turn(bk_loop *loop)
 {
-    bool is_sampled = loop->stats.turns++ % LAG_SAMPLE_TURNS == 0;
-    uint64_t since_ns = is_sampled ? bki_sys_monotonic_ns() : 0;
+    uint64_t since_ns = lag_since(loop);
 
+    loop->stats.turns++;
     if (bki_loop_is_forked(loop)) {
         bk_loop_break(loop, -ECHILD);
         return;
@@ -198,7 +219,7 @@ run_turn(bk_loop *loop)
     assert(bki_list_is_empty(&loop->batch));
     bki_list_splice_front(&loop->batch, &loop->ready);
     bki_ready_run(loop);
-    measure_lag(loop, loop->has_slept ? loop->woken_ns : since_ns);
+    measure_lag(loop, since_ns);
 }
 
 /* Before the first turn: a break belongs to a run. */

@@ -5,6 +5,7 @@ import asyncio
 import re
 import selectors
 import sys
+import time
 
 import pytest
 
@@ -289,8 +290,6 @@ def test_stats_count_timers(loop):
 
 
 def test_stats_of_busy_and_idle_time(loop):
-    import time
-
     async def work():
         await asyncio.sleep(0.1)
         end = time.perf_counter() + 0.05
@@ -304,8 +303,6 @@ def test_stats_of_busy_and_idle_time(loop):
 
 
 def test_stats_of_the_lag(loop):
-    import time
-
     async def work():
         for _ in range(20):
             await asyncio.sleep(0.001)
@@ -321,6 +318,16 @@ def test_stats_of_the_lag(loop):
     assert stats.lag_quantile(0.5) < 0.02
     with pytest.raises(ValueError):
         stats.lag_quantile(2)
+
+
+async def test_stats_of_a_task_that_blocks(loop):
+    for _ in range(10):
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.001)
+    before = loop.stats().lag_max
+    time.sleep(before + 0.03)
+    await asyncio.sleep(0.001)
+    assert loop.stats().lag_max >= before + 0.03
 
 
 async def test_stats_of_streams(loop):
