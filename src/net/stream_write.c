@@ -593,6 +593,7 @@ bk_transport_write_eof(bk_transport *t)
         bk_transport_close(t);
         return 0;
     }
+    bki_loop_flush_earlier(t->_io._loop, NULL); /* the end is sent at once */
     bki_stream_flush(t);
     if (!bki_stream_is_open(t) || t->_is_eof_asked) {
         return 0;

@@ -75,6 +75,10 @@ def write_and_end(transport):
     transport.write_eof()
 
 
+def end(transport):
+    transport.write_eof()
+
+
 @pytest.mark.parametrize(
     "write",
     [
@@ -83,6 +87,7 @@ def write_and_end(transport):
         write_and_look,
         write_and_close,
         write_and_end,
+        end,
     ],
 )
 async def test_what_is_sent_early_is_not_before_what_was_written(loop, write):
