@@ -182,6 +182,7 @@ class SendfileMixin(SocketsMixin):
         size = _regular_size(file)
         end = offset + (size if count is None else count)
         position = offset
+        _core.Loop._flush(self)  # what transports wrote before goes first
         try:
             while position < end:
                 sent = _sendfile_once(

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import resource
+import select
 import socket
 import ssl
 
@@ -254,6 +255,29 @@ async def test_cancelling_before_it_begins(loop, file):
         assert transport.is_reading()
         transport.write(b"x")
         assert await peer_reads(peer, len(CONTENT) + 1) == CONTENT + b"x"
+
+
+@pytest.mark.parametrize("on_transport", [True, False])
+async def test_is_not_sent_before_what_others_wrote(loop, file, on_transport):
+    """In one callback; epoll tells what came first."""
+    async with (
+        connected(loop, Recorder) as (writer, _, writer_peer),
+        connected(loop, Recorder) as (transport, _, transport_peer),
+    ):
+        ours, sock_peer = tcp_pair()
+        with ours, sock_peer, select.epoll() as arrivals:
+            ours.setblocking(False)
+            peer = transport_peer if on_transport else sock_peer
+            for sock in peer, writer_peer:
+                arrivals.register(sock, select.EPOLLIN | select.EPOLLET)
+            writer.write(b"first")
+            if on_transport:
+                await loop.sendfile(transport, file, 0, 100)
+            else:
+                await loop.sock_sendfile(ours, file, 0, 100)
+            await spin(1)
+            found = [number for number, _ in arrivals.poll(0)]
+            assert found == [writer_peer.fileno(), peer.fileno()]
 
 
 async def test_the_peer_goes(loop, file):

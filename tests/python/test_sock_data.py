@@ -5,13 +5,14 @@ import array
 import asyncio
 import gc
 import inspect
+import select
 import socket
 from unittest import mock
 
 import pytest
 
 from support.leaks import join_all, spawn
-from support.net import recv_exactly, reset, spin, tcp_pair
+from support.net import connected, recv_exactly, reset, spin, tcp_pair
 
 row = pytest.mark.row
 
@@ -203,6 +204,36 @@ async def test_sendall_cancelled_and_started_again(loop, pair):
     while not rest.endswith(b"next"):
         rest += peer.recv(1 << 20)
     assert rest.strip(b"a") == b"next"
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+async def test_is_not_sent_before_what_transports_wrote(
+    loop, pair, udp, is_stream
+):
+    """In one callback; epoll tells what came first."""
+    sock, peer = pair if is_stream else udp
+    async with connected(loop, asyncio.Protocol) as (writer, _, writer_peer):
+        with select.epoll() as arrivals:
+            for arrival in peer, writer_peer:
+                arrivals.register(arrival, select.EPOLLIN | select.EPOLLET)
+            writer.write(b"first")
+            if is_stream:
+                await loop.sock_sendall(sock, b"second")
+            else:
+                await loop.sock_sendto(sock, b"second", peer.getsockname())
+            await spin(1)
+            found = [number for number, _ in arrivals.poll(0)]
+        assert found == [writer_peer.fileno(), peer.fileno()]
+
+
+async def test_recv_sees_what_a_transport_wrote_before(loop):
+    async with connected(loop, asyncio.Protocol) as (writer, _, peer):
+        peer.setblocking(False)
+        writer.write(b"just now")
+        receiving = loop.sock_recv(peer, 100)
+        with pytest.raises(StopIteration) as ended:
+            receiving.send(None)
+        assert ended.value.value == b"just now"
 
 
 @row("P1A-158", "P1A-161")
