@@ -253,7 +253,8 @@ def tls_beginning(loop):
     )
     sweep(
         functools.partial(
-            _core.SSLProtocol, loop, Protocol(), contexts[False], waiter
+            *(_core.SSLProtocol, loop, Protocol(), contexts[False], waiter),
+            *(False, NAME),
         )
     )
 
