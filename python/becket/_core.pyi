@@ -254,6 +254,7 @@ class Loop:
     def _getnameinfo(
         self, sockaddr: tuple[Any, ...], flags: int, /
     ) -> asyncio.Future[tuple[str, str]] | None: ...
+    def _check_sock_free(self, sock: socket.socket, /) -> None: ...
     def _make_stream_transport(
         self,
         sock: socket.socket,

@@ -156,6 +156,8 @@ class ConnectMixin(SocketsMixin):
         """Give sock to a new transport and wait for connection_made()."""
         context = None
         transport: asyncio.Transport
+        if not is_ours:
+            self._check_sock_free(sock)  # what is another's is left alone
         try:
             sock.setblocking(False)
             if versions.TRANSPORT_HAS_CONTEXT:

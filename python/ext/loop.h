@@ -262,6 +262,7 @@ BKPY_KWMETHOD(loop_getnameinfo);
  * connected non-blocking socket object; queues connection_made, the start of
  * reading and the waking of waiter. context counts where a transport has one
  * for its whole life; None: a copy of the current one. */
+PyObject *loop_check_sock_free(PyObject *op, PyObject *sock);
 BKPY_KWMETHOD(loop_make_stream_transport);
 /* datagram_transport.c: _make_datagram_transport(sock, protocol, address=None,
  * waiter=None, extra=None) -> DatagramTransport, likewise. address: the only

@@ -141,6 +141,9 @@ PyMethodDef bkpy_loop_methods[] = {
     {"_getnameinfo", METHOD(loop_getnameinfo), KEYWORDS,
      "_getnameinfo($self, sockaddr, flags, /)\n--\n\n"
      "Look up names in becket's own threads; a future."},
+    {"_check_sock_free", loop_check_sock_free, METH_O,
+     "_check_sock_free($self, sock, /)\n--\n\n"
+     "RuntimeError if a transport of this loop has it."},
     {"_make_stream_transport", METHOD(loop_make_stream_transport), KEYWORDS,
      "_make_stream_transport($self, /, sock, protocol, waiter=None, "
      "extra=None, server=None, context=None)\n--\n\n"

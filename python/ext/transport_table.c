@@ -117,3 +117,12 @@ bkpy_loop_check_sock_free(LoopObject *self, PyObject *sock)
 
     return fd == -2 ? -1 : bkpy_loop_check_file_free(self, sock, fd);
 }
+
+PyObject *
+loop_check_sock_free(PyObject *op, PyObject *sock)
+{
+    if (bkpy_loop_check_sock_free(LoopObject_CAST(op), sock) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
