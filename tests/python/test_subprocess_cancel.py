@@ -201,7 +201,9 @@ async def test_later_calls_are_cancelled(loop, method):
     assert await asyncio.wait_for(process.wait(), LIMIT) == -signal.SIGKILL
     await process.stdout.read()
     # Where asyncio does not do it by itself.
-    process._protocol._stdin_closed.exception()
+    closed = process._protocol._stdin_closed
+    await asyncio.wait([closed], timeout=LIMIT)
+    closed.exception()
 
 
 CLOSE = """
