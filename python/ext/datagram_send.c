@@ -16,9 +16,7 @@
 #include "args.h"
 #include "errors.h"
 #include "log.h"
-
-/* asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES */
-#define WARN_AFTER_DROPPED 5
+#include "written_data.h"
 
 #define FATAL_MESSAGE "Fatal write error on datagram transport"
 
@@ -34,7 +32,7 @@ release_object(void *owner)
 static PyObject *
 drop(DatagramTransportObject *self)
 {
-    if (self->conn_lost >= WARN_AFTER_DROPPED) {
+    if (self->conn_lost >= BKPY_WARN_AFTER_DROPPED) {
         bkpy_log("warning", NULL, "(s)", "socket.send() raised exception.");
     }
     self->conn_lost++;
@@ -252,8 +250,7 @@ check_type(PyObject *data)
 {
     PyObject *name;
 
-    if (PyBytes_Check(data) || PyByteArray_Check(data) ||
-        PyMemoryView_Check(data)) {
+    if (bkpy_is_written_data(data)) {
         return 0;
     }
     name = PyType_GetName(Py_TYPE(data));

@@ -13,24 +13,14 @@
 #include "errors.h"
 #include "log.h"
 #include "streams.h"
-
-/* asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES */
-#define WARN_AFTER_DROPPED 5
-
-/* The bytes have been sent or dropped. Only exact bytes are lent, so this
- * runs no code of the user's. */
-static void
-release_bytes(void *owner)
-{
-    Py_DECREF((PyObject *)owner);
-}
+#include "written_data.h"
 
 static int
 write_bytes(StreamTransportObject *self, PyObject *data)
 {
     int r = bk_transport_write_lent(&self->core, PyBytes_AS_STRING(data),
                                     (size_t)PyBytes_GET_SIZE(data),
-                                    release_bytes, Py_NewRef(data));
+                                    bkpy_release_bytes, Py_NewRef(data));
 
     return r;
 }
@@ -81,7 +71,7 @@ finish_write(StreamTransportObject *self, int r)
 BKPY_COLD static PyObject *
 drop_write(StreamTransportObject *self)
 {
-    if (self->conn_lost >= WARN_AFTER_DROPPED) {
+    if (self->conn_lost >= BKPY_WARN_AFTER_DROPPED) {
         bkpy_log("warning", NULL, "(s)", "socket.send() raised exception.");
     }
     self->conn_lost++;
@@ -126,8 +116,7 @@ refuse_type(PyObject *data)
 static Py_ssize_t
 length_to_write(StreamTransportObject *self, PyObject *data)
 {
-    if (!PyBytes_Check(data) && !PyByteArray_Check(data) &&
-        !PyMemoryView_Check(data)) {
+    if (!bkpy_is_written_data(data)) {
         refuse_type(data);
         return -1;
     }

@@ -19,6 +19,7 @@
 
 #include "future.h"
 #include "tls.h"
+#include "written_data.h"
 
 /* --- the buffer --- */
 
@@ -486,9 +487,7 @@ is_open_transport(bkpy_state *state, PyObject *obj, PyObject *method,
 static bool
 is_writable(const transport_view *view, PyObject *data)
 {
-    return view->takes_data &&
-           (PyBytes_Check(data) || PyByteArray_Check(data) ||
-            PyMemoryView_Check(data));
+    return view->takes_data && bkpy_is_written_data(data);
 }
 
 BKPY_HOT static bkpy_stream_outcome

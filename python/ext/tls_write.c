@@ -6,16 +6,7 @@
 #include "log.h"
 #include "streams.h"
 #include "tls.h"
-
-/* asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES */
-#define WARN_AFTER_DROPPED 5
-
-/* Exact bytes, which run no code of the user's. */
-static void
-release_bytes(void *owner)
-{
-    Py_DECREF((PyObject *)owner);
-}
+#include "written_data.h"
 
 /* 0, or -1 with an exception. What is no exact bytes may change later. */
 static int
@@ -27,7 +18,7 @@ append(TlsProtocolObject *tls, PyObject *data)
     if (PyBytes_CheckExact(data)) {
         r = bk_tls_pump_append_lent(&tls->pump, PyBytes_AS_STRING(data),
                                     (size_t)PyBytes_GET_SIZE(data),
-                                    release_bytes, Py_NewRef(data));
+                                    bkpy_release_bytes, Py_NewRef(data));
     }
     else {
         if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
@@ -49,7 +40,7 @@ takes_writes(TlsProtocolObject *tls)
     if (bkpy_tls_is_alive(tls) && bk_tls_pump_can_write(&tls->pump)) {
         return true;
     }
-    if (tls->conn_lost >= WARN_AFTER_DROPPED) {
+    if (tls->conn_lost >= BKPY_WARN_AFTER_DROPPED) {
         bkpy_log("warning", NULL, "(s)", "SSL connection is closed");
     }
     tls->conn_lost++;
@@ -76,8 +67,7 @@ check_type(PyObject *data)
 {
     PyObject *name;
 
-    if (PyBytes_Check(data) || PyByteArray_Check(data) ||
-        PyMemoryView_Check(data)) {
+    if (bkpy_is_written_data(data)) {
         return 0;
     }
     name = PyType_GetName(Py_TYPE(data));
