@@ -182,6 +182,9 @@ PyObject *bkpy_context_call_method(LoopObject *self, PyObject *context,
 int bkpy_loop_unwatch_fd(LoopObject *self, int fd, unsigned events,
                          PyObject *watcher);
 
+/* Send what transports have kept back, in the order of their writes. */
+void bkpy_loop_flush(const LoopObject *self);
+
 /* RuntimeError 'File descriptor N is used by transport ...' when a transport
  * that is not closing has the fd. file is what the text shows as N. */
 int bkpy_loop_check_fd_free(LoopObject *self, int fd);
@@ -262,8 +265,10 @@ BKPY_KWMETHOD(loop_getnameinfo);
  * connected non-blocking socket object; queues connection_made, the start of
  * reading and the waking of waiter. context counts where a transport has one
  * for its whole life; None: a copy of the current one. */
-PyObject *loop_check_sock_free(PyObject *op, PyObject *sock);
 BKPY_KWMETHOD(loop_make_stream_transport);
+/* transport_table.c: _check_sock_free(sock): RuntimeError if another transport
+ * has it. */
+PyObject *loop_check_sock_free(PyObject *op, PyObject *sock);
 /* datagram_transport.c: _make_datagram_transport(sock, protocol, address=None,
  * waiter=None, extra=None) -> DatagramTransport, likewise. address: the only
  * one to send to. */

@@ -111,15 +111,19 @@ loop_set_debug(PyObject *op, PyObject *enabled)
     Py_RETURN_NONE;
 }
 
-PyObject *
-loop_flush(PyObject *op, PyObject *Py_UNUSED(ignored))
+void
+bkpy_loop_flush(const LoopObject *self)
 {
-    LoopObject *self = LoopObject_CAST(op);
-
     if (self->core != NULL && !self->is_closed &&
         bk_loop_has_pending_writes(self->core)) {
         bk_loop_flush(self->core);
     }
+}
+
+PyObject *
+loop_flush(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    bkpy_loop_flush(LoopObject_CAST(op));
     Py_RETURN_NONE;
 }
 

@@ -453,23 +453,13 @@ op_wait(SockOpObject *self, PyObject **ret)
     return r;
 }
 
-/* What transports wrote before goes first. */
-static void
-send_writes(const LoopObject *loop)
-{
-    if (loop->core != NULL && !loop->is_closed &&
-        bk_loop_has_pending_writes(loop->core)) {
-        bk_loop_flush(loop->core);
-    }
-}
-
 static PySendResult
 op_try(SockOpObject *self, PyObject **ret)
 {
     if (check_socket(self) < 0) {
         return PYGEN_ERROR;
     }
-    send_writes(self->loop);
+    bkpy_loop_flush(self->loop); /* what transports wrote before */
     *ret = op_attempt(self);
     if (*ret != NULL) {
         return PYGEN_RETURN;
