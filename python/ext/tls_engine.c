@@ -235,20 +235,19 @@ static size_t
 sslobject_pending(const bk_tls_pump *Py_UNUSED(pump), void *op)
 {
     TlsProtocolObject *self = op;
-    PyObject *pending = NULL;
-    size_t size = 0;
+    PyObject *pending;
+    size_t size;
 
-    if (self->incoming != NULL) {
-        pending = PyObject_GetAttr(self->incoming, self->state->str_pending);
-    }
-    if (pending != NULL) {
-        size = PyLong_AsSize_t(pending);
-        Py_DECREF(pending);
-    }
-    if (PyErr_Occurred()) { /* no memory for a number */
-        PyErr_Clear();
+    if (self->incoming == NULL) {
         return 0;
     }
+    pending = PyObject_GetAttr(self->incoming, self->state->str_pending);
+    if (pending == NULL) {
+        PyErr_Clear(); /* no memory for a number */
+        return 0;
+    }
+    size = PyLong_AsSize_t(pending); /* a MemoryBIO's, so it is one */
+    Py_DECREF(pending);
     return size;
 }
 
