@@ -101,6 +101,17 @@ echo(int times)
 }
 
 static void
+expect_echo_takes_nothing(void)
+{
+    int before;
+
+    echo(3);
+    before = taken;
+    echo(100);
+    ck_assert_int_eq(taken, before);
+}
+
+static void
 be_idle(void)
 {
     ck_assert_int_eq(bk_loop_call_later(stream_loop, 1200 * MS, support_stop,
@@ -111,20 +122,12 @@ be_idle(void)
 
 START_TEST(connection_at_work_keeps_buffers)
 {
-    int before;
-
     tls_connect(SUPPORT_EPOLL, kinds[_i].role, kinds[_i].version);
     tls.is_quiet = true;
-    echo(3);
-    before = taken;
-    echo(100);
-    ck_assert_int_eq(taken, before);
+    expect_echo_takes_nothing();
     be_idle();
     expect_none_held();
-    echo(3);
-    before = taken;
-    echo(100);
-    ck_assert_int_eq(taken, before);
+    expect_echo_takes_nothing();
     tls_end();
     ck_assert_int_eq(held, 0);
 }
@@ -190,16 +193,11 @@ END_TEST
 /* New keys come with a record layer of their own. */
 START_TEST(new_keys)
 {
-    int before;
-
     tls_connect(SUPPORT_EPOLL, kinds[_i * 2].role, TLS1_3_VERSION);
     tls.is_quiet = true;
     echo(3);
     ck_assert_int_eq(SSL_key_update(peer, SSL_KEY_UPDATE_REQUESTED), 1);
-    echo(3);
-    before = taken;
-    echo(100);
-    ck_assert_int_eq(taken, before);
+    expect_echo_takes_nothing();
     be_idle();
     expect_none_held();
     tls_end();
