@@ -253,18 +253,9 @@ def sanitized_variables(environment: Environment) -> dict[str, str]:
 
 
 def run_sanitized(environment: Environment) -> Result:
-    """The Python tests under ASan and UBSan, on one poller: they are slow.
-
-    Without the comparison with CPython's loop, which is not slow.
-    """
-    return run_pytest(
-        environment,
-        f"asan-py{environment.version}",
-        sanitized_variables(environment),
-        *WITHOUT_SOFTWARE,
-        f"--ignore={TESTS}/test_differential.py",
-        *("--poller", "epoll"),
-    )
+    """The Python tests under ASan and UBSan."""
+    variables = sanitized_variables(environment)
+    return run_pytest(environment, f"asan-py{environment.version}", variables)
 
 
 def run_conformance(environment: Environment) -> Result:
