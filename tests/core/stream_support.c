@@ -13,6 +13,7 @@
 char *big_data;
 struct recorder recorder;
 int stream_fds[2];
+void (*stream_pair)(int fds[2]) = tcp_pair;
 bk_loop *stream_loop;
 
 static void
@@ -33,7 +34,7 @@ void
 begin(int poller)
 {
     stream_loop = support_new_loop(poller);
-    tcp_pair(stream_fds);
+    stream_pair(stream_fds);
     record(&recorder, stream_loop, stream_fds[0]);
     support_turns(stream_loop, 1);
     ck_assert_str_eq(recorder.log, "made ");

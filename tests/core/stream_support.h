@@ -15,7 +15,12 @@ extern struct recorder recorder;
 extern int stream_fds[2];
 extern bk_loop *stream_loop;
 
-/* A loop with a recorded TCP connection, whose connection_made has run. */
+/* Makes stream_fds: tcp_pair. With support_pair the kernel takes what there is
+ * room for and nothing later on, until the peer reads; over TCP it moves data
+ * when it comes to that. */
+extern void (*stream_pair)(int fds[2]);
+
+/* A loop with a recorded connection, whose connection_made has run. */
 void begin(int poller);
 
 /* Release what is left of it, and see that nothing stays. */
