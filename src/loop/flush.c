@@ -5,7 +5,9 @@
  * Every stream that queued data is sent when the callback returns, in the
  * order of their first write; and if one is sent earlier, those before it are.
  * Datagram transports hold back what is sent while several datagrams are
- * delivered; src/net/datagram_read.c ends that.
+ * delivered; src/net/datagram_read.c ends that, or a stream, which is not sent
+ * before them. For what they hold back is older than what streams have queued:
+ * sendto() sends the streams.
  */
 #include <assert.h>
 
@@ -55,6 +57,15 @@ bki_flush_remove(bk_loop *loop, bk_transport *transport)
     }
 }
 
+static void
+flush_datagrams(bk_loop *loop)
+{
+    if (!bki_list_is_empty(&loop->unsent)) {
+        assert(loop->flush_unsent != NULL);
+        loop->flush_unsent(loop);
+    }
+}
+
 /* In a forked child the streams are only taken out: what they hold is the
  * parent's to send. */
 void
@@ -66,6 +77,7 @@ bki_loop_flush_before(bk_loop *loop, const bk_transport *transport)
         return;
     }
     loop->ended_ns = 0; /* sending takes time */
+    flush_datagrams(loop);
     can_send = !bki_loop_is_forked(loop);
     while (loop->flush_head != NULL && loop->flush_head != transport) {
         bk_transport *first = loop->flush_head;
@@ -81,8 +93,17 @@ bki_loop_flush_before(bk_loop *loop, const bk_transport *transport)
 void
 bki_loop_flush_earlier(bk_loop *loop, const bk_transport *transport)
 {
-    if (loop->flush_head != NULL && bki_loop_is_own_thread(loop)) {
+    if (bk_loop_has_pending_writes(loop) && bki_loop_is_own_thread(loop)) {
+        flush_datagrams(loop);
         bki_loop_flush_before(loop, transport);
+    }
+}
+
+void
+bki_loop_flush_streams(bk_loop *loop)
+{
+    if (loop->flush_head != NULL && bki_loop_is_own_thread(loop)) {
+        bki_loop_flush_before(loop, NULL);
     }
 }
 
@@ -92,10 +113,7 @@ bk_loop_flush(bk_loop *loop)
     if (loop == NULL) {
         return;
     }
-    if (!bki_list_is_empty(&loop->unsent)) {
-        assert(loop->flush_unsent != NULL);
-        loop->flush_unsent(loop);
-    }
+    flush_datagrams(loop);
     bki_loop_flush_before(loop, NULL);
 }
 

@@ -180,12 +180,17 @@ void bki_flush_add(bk_loop *loop, bk_transport *transport);
 void bki_flush_remove(bk_loop *loop, bk_transport *transport);
 
 /* Send what streams have queued in the current callback: those that wrote
- * before this one did, or if it has nothing queued, or is NULL, all of them. */
+ * before this one did, or if it has nothing queued, or is NULL, all of them.
+ * Before any of them goes what datagram transports hold back. */
 void bki_loop_flush_before(bk_loop *loop, const bk_transport *transport);
 
-/* The same for what is sent before its callback returns: it comes after what
- * others wrote before it. The owners of their buffers may do anything. */
+/* The same for a stream that is sent before its callback returns: it comes
+ * after what others wrote or sent before it. The owners of their buffers may do
+ * anything. */
 void bki_loop_flush_earlier(bk_loop *loop, const bk_transport *transport);
+
+/* The same for a datagram, which others that are held back may still join. */
+void bki_loop_flush_streams(bk_loop *loop);
 
 /* Around a system call that can take long. */
 void bki_loop_block(bk_loop *loop);

@@ -343,7 +343,7 @@ try_send(bk_datagram_transport *t, struct bki_datagram *datagram)
     if (t->_state == BKI_DATAGRAM_NEW) {
         return -EINVAL;
     }
-    bki_loop_flush_earlier(t->_io._loop, NULL);
+    bki_loop_flush_streams(t->_io._loop);
     if (t->_state == BKI_DATAGRAM_CLOSED) {
         return 1;
     }

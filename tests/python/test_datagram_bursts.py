@@ -8,9 +8,11 @@ faster than that, a program must not be able to tell.
 import asyncio
 import contextvars
 import os
+import select
 
 import pytest
 
+from support import net
 from support.datagrams import (
     Echo,
     Endpoint,
@@ -407,6 +409,63 @@ async def test_replies_leave_together(loop):
 async def test_write_through(loop):
     loop.write_through = True
     assert await held_back(loop, count=40) >= 39
+
+
+def write_little(stream):
+    stream.write(b"a little")
+
+
+def write_much(stream):
+    stream.write(bytearray(20_000))
+
+
+def write_past_the_limit(stream):
+    stream.set_write_buffer_limits(high=10)
+    stream.write(b"more than that")
+
+
+def write_and_look(stream):
+    stream.write(b"a little")
+    stream.get_write_buffer_size()
+
+
+def end(stream):
+    stream.write_eof()
+
+
+@pytest.mark.parametrize("burst", [[b"both", b"last"], [b"reply", b"write"]])
+@pytest.mark.parametrize(
+    "write",
+    [write_little, write_much, write_past_the_limit, write_and_look, end],
+)
+async def test_replies_leave_before_what_streams_write(loop, write, burst):
+    """In the same callback or in a later one; epoll tells what came first."""
+
+    class Writing(Endpoint):
+        def datagram_received(self, data, addr):
+            super().datagram_received(data, addr)
+            if data in {b"both", b"reply"}:
+                self.transport.sendto(b"first", addr)
+            if data in {b"both", b"write"}:
+                write(stream)
+                self.transport.sendto(b"third", addr)
+
+    async with (
+        net.connected(loop, asyncio.Protocol) as (stream, _, stream_peer),
+        bound(loop, Writing) as (_, protocol, peer, address),
+    ):
+        await warm_up(protocol, peer, address)
+        with select.epoll() as arrivals:
+            for sock in stream_peer, peer:
+                arrivals.register(sock, select.EPOLLIN | select.EPOLLET)
+            count = len(send_numbers(peer, address, 7))
+            for data in burst:
+                peer.sendto(data, address)
+            await protocol.received(count + len(burst))
+            await spin(1)
+            found = [number for number, _ in arrivals.poll(0)]
+        assert found == [peer.fileno(), stream_peer.fileno()]
+        assert arrived(peer) == [b"first", b"third"]
 
 
 LOOKS = {
