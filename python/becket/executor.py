@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar, TypeVarTuple
 
+from becket import _core
 from becket._support import check_callback
 from becket.base import LoopBase
 
@@ -39,6 +40,7 @@ class ExecutorMixin(LoopBase):
             check_callback(func, "run_in_executor")
         if executor is None:
             executor = self._get_default_executor()
+        _core.Loop._flush(self)  # what transports wrote before goes first
         return asyncio.wrap_future(executor.submit(func, *args), loop=self)
 
     def set_default_executor(self, executor: Executor) -> None:

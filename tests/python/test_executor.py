@@ -10,6 +10,7 @@ import warnings
 import pytest
 
 from support.loops import PY313, turn
+from support.net import LIMIT, connected
 from support.procs import check, run_code
 
 row = pytest.mark.row
@@ -94,6 +95,24 @@ async def test_exceptions_arrive(loop):
 
     with pytest.raises(ZeroDivisionError, match="in the executor"):
         await loop.run_in_executor(None, fail)
+
+
+async def test_finds_what_transports_wrote_before(loop):
+    """Even while the callback that wrote goes on."""
+    async with connected(loop, asyncio.Protocol) as (transport, _, peer):
+        has_looked = threading.Event()
+
+        def look():
+            try:
+                return peer.recv(100)
+            finally:
+                has_looked.set()
+
+        peer.setblocking(False)
+        transport.write(b"just now")
+        future = loop.run_in_executor(None, look)
+        assert has_looked.wait(LIMIT)
+        assert await future == b"just now"
 
 
 @row("P1A-202")
