@@ -9,11 +9,21 @@
 
 #include "stream_transport.h"
 
+#include <errno.h>
+
 #include "args.h"
 #include "errors.h"
 #include "log.h"
 #include "streams.h"
 #include "written_data.h"
+
+#define WRITE_ERROR "Fatal write error on socket transport"
+
+static inline bool
+can_write(const StreamTransportObject *self)
+{
+    return self->conn_lost == 0 && bkpy_stream_is_alive(self);
+}
 
 static int
 write_bytes(StreamTransportObject *self, PyObject *data)
@@ -33,6 +43,57 @@ to_bytes(PyObject *data)
                                     : PyBytes_FromObject(data);
 }
 
+/* The type of the data may have a __buffer__ in Python. */
+static int
+get_buffer(StreamTransportObject *self, PyObject *data, Py_buffer *view)
+{
+    bool is_inside = self->is_in_data;
+    int r;
+
+    self->is_in_data = true;
+    r = PyObject_GetBuffer(data, view, PyBUF_SIMPLE);
+    self->is_in_data = is_inside;
+    return r;
+}
+
+/* The end of the stream; or, inside of a write() whose data will be queued, a
+ * promise of it. */
+static void
+ask_for_eof(StreamTransportObject *self)
+{
+    if (self->is_in_data &&
+        bk_transport_get_write_buffer_size(&self->core) > 0) {
+        self->is_eof_late = true;
+        self->is_eof_asked = true;
+        return;
+    }
+    (void)bk_transport_write_eof(&self->core);
+    self->is_eof_asked = bk_transport_is_eof_asked(&self->core);
+}
+
+/* Not inside of another write(), which does it later. */
+static void
+keep_promise_of_eof(StreamTransportObject *self)
+{
+    if (!self->is_eof_late || self->is_in_data) {
+        return;
+    }
+    self->is_eof_late = false;
+    if (bkpy_stream_is_alive(self)) {
+        (void)bk_transport_write_eof(&self->core);
+    }
+}
+
+/* What write() was given has ended the stream: so asyncio's send() fails. */
+BKPY_COLD static void
+fail_after_eof(StreamTransportObject *self)
+{
+    if (can_write(self)) {
+        bkpy_error_set(self->state, -EPIPE);
+        bkpy_stream_fail(self, WRITE_ERROR);
+    }
+}
+
 /* Data that may change after the call: copied, if the kernel does not take it
  * now. Memory that is not contiguous cannot be sent, as in asyncio. */
 static int
@@ -41,12 +102,18 @@ write_buffer(StreamTransportObject *self, PyObject *data)
     Py_buffer view;
     int r;
 
-    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
-        bkpy_stream_fail(self, "Fatal write error on socket transport");
+    if (get_buffer(self, data, &view) < 0) {
+        bkpy_stream_fail(self, WRITE_ERROR);
+        keep_promise_of_eof(self);
         return 0;
     }
     r = bk_transport_write(&self->core, view.buf, (size_t)view.len);
+    keep_promise_of_eof(self);
     PyBuffer_Release(&view);
+    if (r == -EPIPE) {
+        fail_after_eof(self);
+        return 0;
+    }
     return r;
 }
 
@@ -76,12 +143,6 @@ drop_write(StreamTransportObject *self)
     }
     self->conn_lost++;
     Py_RETURN_NONE;
-}
-
-static inline bool
-can_write(const StreamTransportObject *self)
-{
-    return self->conn_lost == 0 && bkpy_stream_is_alive(self);
 }
 
 BKPY_COLD static PyObject *
@@ -323,7 +384,6 @@ bkpy_stream_write_eof(PyObject *op, PyObject *Py_UNUSED(ignored))
         Py_RETURN_NONE;
     }
     bkpy_stream_begin_call(self);
-    (void)bk_transport_write_eof(&self->core);
-    self->is_eof_asked = bk_transport_is_eof_asked(&self->core);
+    ask_for_eof(self);
     return bkpy_stream_end_call(self) < 0 ? NULL : Py_NewRef(Py_None);
 }

@@ -129,6 +129,63 @@ async def test_kinds_of_data(loop, data):
         assert await peer_reads(peer, len(wanted) + 1) == wanted + b"|"
 
 
+class EndingData(bytearray):
+    """Ends the stream that it is written to, once it is looked at."""
+
+    transport = None
+
+    def __buffer__(self, flags):
+        transport, self.transport = self.transport, None
+        if transport is not None:
+            transport.write_eof()
+        return super().__buffer__(flags)
+
+
+def ending(transport, size):
+    data = EndingData(b"d" * size)
+    data.transport = transport
+    return data
+
+
+needs_python_buffers = pytest.mark.skipif(
+    not PY312, reason="__buffer__ needs Python 3.12"
+)
+
+
+@needs_python_buffers
+@pytest.mark.parametrize("size", [10, 20_000])
+async def test_data_that_ends_the_stream(loop, log, size):
+    """The kernel refuses it then."""
+    async with connected(loop, Recorder) as (transport, protocol, peer):
+        transport.write(b"before")
+        transport.write(ending(transport, size))
+        with pytest.raises(RuntimeError, match="after write_eof"):
+            transport.write(b"more")
+        assert isinstance(
+            await asyncio.wait_for(protocol.lost, 10), BrokenPipeError
+        )
+        assert await peer_reads_all(peer) == b"before"
+        assert warnings_of(log) == []
+
+
+@needs_python_buffers
+@pytest.mark.parametrize("size", [10, 20_000])
+async def test_data_that_ends_a_stream_that_waits(loop, size):
+    """It is in the queue, and so before the end."""
+    async with connected(loop, HalfOpen, pair=small_pair) as (
+        transport,
+        protocol,
+        peer,
+    ):
+        transport.write(bytes(1_000_000))
+        assert transport.get_write_buffer_size() > 0
+        transport.write(ending(transport, size))
+        found = await peer_reads_all(peer)
+        assert found == bytes(1_000_000) + b"d" * size
+        with pytest.raises(RuntimeError, match="after write_eof"):
+            transport.write(b"more")
+
+
 @row("P4E-010")
 @pytest.mark.parametrize("wrong", ["text", None, 5, [b"x"], object()])
 async def test_write_of_a_wrong_type(loop, wrong):
