@@ -272,6 +272,8 @@ class _UnixWritePipeTransport(
             data = memoryview(data)
         if not data:
             return
+        if not self._buffer and self._loop is not None:
+            self._loop._flush()  # what streams wrote before goes first
         if self._conn_lost or self._closing:
             self._count_lost_write()
             return

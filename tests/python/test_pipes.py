@@ -6,10 +6,13 @@ import errno
 import inspect
 import os
 import pty
+import select
 import socket
 import struct
 
 import pytest
+
+from support.net import connected, spin
 
 row = pytest.mark.row
 
@@ -98,6 +101,23 @@ async def test_writes_and_ends(loop):
     assert await lost(protocol) is None
     assert not protocol.paused
     assert ours.closed
+
+
+async def test_is_not_sent_before_what_streams_wrote(loop):
+    """In one callback; epoll tells what came first."""
+    peer, ours = files()
+    pipe, protocol = await loop.connect_write_pipe(Log, ours)
+    async with connected(loop, asyncio.Protocol) as (stream, _, stream_peer):
+        with peer, select.epoll() as arrivals:
+            for end in peer, stream_peer:
+                arrivals.register(end, select.EPOLLIN | select.EPOLLET)
+            stream.write(b"first")
+            pipe.write(b"second")
+            await spin(1)
+            found = [number for number, _ in arrivals.poll(0)]
+            assert found == [stream_peer.fileno(), peer.fileno()]
+            pipe.close()
+            assert await lost(protocol) is None
 
 
 class LastWords(Log):
