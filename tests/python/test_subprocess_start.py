@@ -13,6 +13,7 @@ from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 import pytest
 
 from support.children import CAT, SLEEP, children, children_left, python
+from support.net import connected
 
 row = pytest.mark.row
 
@@ -42,6 +43,22 @@ async def output_of(*command, **options):
     out, _ = await process.communicate()
     assert process.returncode == 0
     return out
+
+
+async def test_begins_behind_what_transports_wrote(loop, monkeypatch):
+    async with connected(loop, asyncio.Protocol) as (transport, _, peer):
+        found = []
+
+        class Looking(subprocess.Popen):
+            def __init__(self, *args, **options):
+                found.append(peer.recv(100))
+                super().__init__(*args, **options)
+
+        monkeypatch.setattr(subprocess, "Popen", Looking)
+        peer.setblocking(False)
+        transport.write(b"just now")
+        assert await output_of("true") == b""
+        assert found == [b"just now"]
 
 
 @row("P1A-003", "P2A-046", "P4G-025")
