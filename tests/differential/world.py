@@ -26,7 +26,6 @@ from things import Jobs, PromptJobs
 
 # A step ends after so many turns in which nothing was noted...
 QUIET = 6
-QUIET_NET = 14
 # ... and at the latest after so many.
 BUSY = 80
 # A body runs so many times, or two callbacks would call each other for ever.
