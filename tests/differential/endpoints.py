@@ -98,6 +98,10 @@ class Server:
             sock.close()
             return
         sock.setblocking(False)
+        if family == socket.AF_INET:
+            # Else what it sends may wait until the kernel acknowledges what it
+            # has sent before, 40 ms later: a slow loop would still see it.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer = self._make_peer(f"{self.lane}.peer{len(self.clients)}", sock)
         self.names[sock.getsockname()] = len(self.clients)
         self.clients.append(peer)

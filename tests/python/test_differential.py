@@ -19,6 +19,8 @@ PROGRAMS = 700
 SECONDS = 40
 PROGRAMS_IN_FULL = 10000
 SECONDS_IN_FULL = 120
+# On a loop whose turns take milliseconds each.
+PROGRAMS_SLOW = 60
 # Programs within which a broken loop has to be noticed.
 ENOUGH = 2000
 
@@ -45,6 +47,15 @@ def test_random_programs_do_the_same(part, request):
         *("--seconds", str(SECONDS_IN_FULL if is_full else SECONDS)),
         *("--seed", str(seed)),
         *("--jobs", "1"),
+    )
+    assert "\n0 differences" in done.stdout
+
+
+def test_random_programs_do_not_depend_on_speed():
+    """Those over TCP, on CPython's loop and on one that takes its time."""
+    done = run(
+        *("--poller", "slow_turns", "--kind", "tls_server"),
+        *("--programs", str(PROGRAMS_SLOW), "--seed", "8", "--jobs", "1"),
     )
     assert "\n0 differences" in done.stdout
 
@@ -122,6 +133,22 @@ def program(w):  # pair
 """
 
 
+# The last piece of a handshake is not acknowledged at once.
+AFTER_HANDSHAKE = """
+def program(w):  # tls_server
+    v = w.tls_server("v", "tcp")
+
+    @w.step
+    def step():
+        v.connect()
+
+    @w.step
+    def step():
+        v.peer.send(v.peer.data(5))
+        v.peer.write_eof()
+"""
+
+
 # The server closes after the last step, and while it accepts a connection.
 FORGOTTEN_LATE = """
 def program(w):  # stream_server
@@ -161,9 +188,11 @@ def test_a_connection_left_to_the_collector_is_no_difference(tmp_path):
         (IN_BETWEEN, "other_chunks", "order"),
         (IN_BETWEEN, "write_lost", "differs"),
         (IN_BETWEEN, "becket_write_lost", "differs"),
+        (AFTER_HANDSHAKE, "epoll", "same"),
+        (AFTER_HANDSHAKE, "slow_turns", "same"),
     ],
 )
-def test_chunks_are_no_difference_and_bytes_are(
+def test_chunks_and_speed_are_no_difference_and_bytes_are(
     tmp_path, program, loop, verdict
 ):
     path = tmp_path / "program.py"
