@@ -54,8 +54,9 @@ new_shown_handle(LoopObject *loop, PyObject *owner, const PyMethodDef *name,
     return handle;
 }
 
-static void
-report_slow(const bkpy_scope *scope, PyObject *owner, const PyMethodDef *name)
+void
+bkpy_scope_report_slow(const bkpy_scope *scope, PyObject *owner,
+                       const PyMethodDef *name)
 {
     LoopObject *loop = scope->loop;
     double seconds = (double)(bk_clock_now() - scope->since_ns) / 1e9;
@@ -75,26 +76,6 @@ report_slow(const bkpy_scope *scope, PyObject *owner, const PyMethodDef *name)
         PyErr_WriteUnraisable(owner);
     }
     Py_XDECREF(result);
-}
-
-void
-bkpy_scope_leave(bkpy_scope *scope, PyObject *owner, const PyMethodDef *name)
-{
-    assert(PyErr_Occurred() == NULL);
-    if (!scope->loop->is_closed) {
-        bk_loop_flush(scope->loop->core);
-    }
-    if (scope->since_ns != 0) {
-        report_slow(scope, owner, name);
-    }
-    if (scope->context != NULL) {
-        if (PyContext_Exit(scope->context) < 0) {
-            PyErr_WriteUnraisable(owner);
-        }
-        Py_DECREF(scope->context);
-    }
-    Py_DECREF(scope->loop);
-    Py_DECREF(owner);
 }
 
 void

@@ -24,10 +24,31 @@ typedef struct {
 void bkpy_scope_enter(bkpy_scope *scope, PyObject *owner, LoopObject *loop,
                       PyObject *context);
 
-/* Send what was written meanwhile, and leave. In debug mode a slow one is
- * logged under this name. No exception may be set. */
-void bkpy_scope_leave(bkpy_scope *scope, PyObject *owner,
-                      const PyMethodDef *name);
+/* In debug mode, log a slow one as the callback owner.name(). */
+void bkpy_scope_report_slow(const bkpy_scope *scope, PyObject *owner,
+                            const PyMethodDef *name);
+
+/* Send what was written meanwhile, and leave. No exception may be set. In line,
+ * since what sends is best called from near: see src/engine/readiness_io.c. */
+static inline void
+bkpy_scope_leave(bkpy_scope *scope, PyObject *owner, const PyMethodDef *name)
+{
+    assert(PyErr_Occurred() == NULL);
+    if (!scope->loop->is_closed) {
+        bk_loop_flush(scope->loop->core);
+    }
+    if (scope->since_ns != 0) {
+        bkpy_scope_report_slow(scope, owner, name);
+    }
+    if (scope->context != NULL) {
+        if (PyContext_Exit(scope->context) < 0) {
+            PyErr_WriteUnraisable(owner);
+        }
+        Py_DECREF(scope->context);
+    }
+    Py_DECREF(scope->loop);
+    Py_DECREF(owner);
+}
 
 /* With an exception set, take it: report it as one of the callback
  * owner.name(arg), which ran in this context; arg may be NULL. Call outside of

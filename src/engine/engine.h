@@ -38,6 +38,13 @@ struct bki_datagram {
     socklen_t address_len; /* 0: the sender has no address */
 };
 
+/* Memory to receive into. By value, so that nothing points into the frame of
+ * who asks: it can leave by a tail call (see run_read). */
+struct bki_buffer {
+    void *data; /* NULL: none */
+    size_t len;
+};
+
 /* Most that one event brings. A system call costs about what handing over one
  * small datagram does, so more would save less than 2 % of it. */
 enum { BKI_BURST_MAX = 64 };
@@ -46,14 +53,13 @@ enum { BKI_BURST_MAX = 64 };
  * owner may stop, close or free the io from inside any of them, so the engine
  * looks at nothing afterwards. */
 struct bki_io_ops {
-    /* Where to put up to BK_READ_MAX bytes: a buffer of at least one byte. A
-     * negative code: the owner has dealt with it; nothing is received. */
-    int (*on_alloc)(bk_io *io, void **ret_buf, size_t *ret_len);
+    /* Where to put up to BK_READ_MAX bytes: a buffer of at least one byte.
+     * None: the owner has dealt with it; nothing is received. */
+    struct bki_buffer (*on_alloc)(bk_io *io);
 
-    /* Follows each on_alloc that gave a buffer (return 0). n > 0: bytes
-     * received, BK_EOF, -EAGAIN: nothing there after all (the buffer is free
-     * again), else the failure. After BK_EOF and failures the owner calls
-     * read_stop or close. */
+    /* Follows each on_alloc that gave a buffer. n > 0: bytes received, BK_EOF,
+     * -EAGAIN: nothing there after all (the buffer is free again), else the
+     * failure. After BK_EOF and failures the owner calls read_stop or close. */
     void (*on_read)(bk_io *io, ssize_t n);
 
     /* How many datagrams to receive now, up to BKI_BURST_MAX; 0: none, the

@@ -9,6 +9,12 @@
  *
  * The fd's number is asked for right before each system call, after foreign
  * code has run.
+ *
+ * A system call costs more where it is called from deep: the kernel's calls
+ * have pushed the caller's own out of the processor's stack of return
+ * addresses, so that each return afterwards is mispredicted, at some 5 ns. On
+ * the way from an event to the reply's send there are as few frames as can be:
+ * what hands over does so by a tail call.
  */
 #include <assert.h>
 #include <errno.h>
@@ -53,19 +59,19 @@ static void
 run_read(bk_handle *handle)
 {
     bk_io *io = io_of_read(handle);
-    void *buf = NULL;
-    size_t len = 0;
+    struct bki_buffer buf;
     ssize_t n;
 
     if (io->_is_unpolled) {
         bki_ready_push(io->_loop, handle); /* ready in the next turn, too */
     }
-    if (io->_ops->on_alloc(io, &buf, &len) < 0) {
+    buf = io->_ops->on_alloc(io);
+    if (buf.data == NULL) {
         return;
     }
-    assert(len > 0);
-    n = io->_is_file ? bki_sys_read(bki_io_fileno(io), buf, len)
-                     : bki_sys_recv(bki_io_fileno(io), buf, len);
+    assert(buf.len > 0);
+    n = io->_is_file ? bki_sys_read(bki_io_fileno(io), buf.data, buf.len)
+                     : bki_sys_recv(bki_io_fileno(io), buf.data, buf.len);
     if (n > 0) {
         io->_loop->stats.bytes_received += (uint64_t)n;
     }

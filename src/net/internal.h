@@ -98,7 +98,7 @@ void bki_stream_finish(bk_transport *transport);
 /* stream_read.c: begin or end receiving, as far as the state allows. */
 void bki_stream_read_start(bk_transport *transport);
 void bki_stream_read_stop(bk_transport *transport);
-int bki_stream_on_alloc(bk_io *io, void **ret_buf, size_t *ret_len);
+struct bki_buffer bki_stream_on_alloc(bk_io *io);
 void bki_stream_on_read(bk_io *io, ssize_t n);
 
 /* stream_write.c: send what can be sent now, after what others of this callback

@@ -45,18 +45,16 @@ reader_on_read(bk_io *io, ssize_t n)
 
 /* Readable: nobody reads any more. (Or a socket's peer has sent something,
  * which asyncio takes for that, too.) */
-static int
-writer_on_alloc(bk_io *io, void **ret_buf, size_t *ret_len)
+static struct bki_buffer
+writer_on_alloc(bk_io *io)
 {
     bk_transport *t = BKI_CONTAINER_OF(io, bk_transport, _io);
 
-    (void)ret_buf;
-    (void)ret_len;
     tell_eof(t);
     if (!t->_io._loop->is_breaking) {
         bki_stream_lose(t, t->_queue._len > 0 ? -EPIPE : 0);
     }
-    return -ECANCELED;
+    return (struct bki_buffer){.data = NULL};
 }
 
 static const struct bki_io_ops reader_io_ops = {

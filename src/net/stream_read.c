@@ -36,7 +36,7 @@ bki_stream_read_stop(bk_transport *t)
 }
 
 static int
-use_scratch(bk_transport *t, void **ret_buf, size_t *ret_len)
+use_scratch(bk_transport *t, struct bki_buffer *ret_buf)
 {
     char *scratch = bki_loop_scratch(t->_io._loop);
 
@@ -44,31 +44,32 @@ use_scratch(bk_transport *t, void **ret_buf, size_t *ret_len)
         return -ENOMEM;
     }
     t->_is_buffer_lent = false;
-    *ret_buf = scratch;
-    *ret_len = BK_READ_MAX;
+    ret_buf->data = scratch;
+    ret_buf->len = BK_READ_MAX;
     return 0;
 }
 
-int
-bki_stream_on_alloc(bk_io *io, void **ret_buf, size_t *ret_len)
+struct bki_buffer
+bki_stream_on_alloc(bk_io *io)
 {
     bk_transport *t = BKI_CONTAINER_OF(io, bk_transport, _io);
+    struct bki_buffer buf = {.data = NULL};
     int r = 0;
 
     t->_is_buffer_lent = true;
     if (t->_protocol->get_buffer != NULL) {
-        r = t->_protocol->get_buffer(t, ret_buf, ret_len, t->_self);
+        r = t->_protocol->get_buffer(t, &buf.data, &buf.len, t->_self);
     }
     if (r == 0) {
-        r = use_scratch(t, ret_buf, ret_len);
-    }
-    if (r < 0 && r != -EAGAIN) {
-        bki_stream_lose(t, r);
+        r = use_scratch(t, &buf);
     }
     if (r < 0) {
-        return r;
+        buf.data = NULL;
+        if (r != -EAGAIN) {
+            bki_stream_lose(t, r);
+        }
     }
-    return 0;
+    return buf;
 }
 
 static void

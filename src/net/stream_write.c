@@ -233,7 +233,7 @@ send_piece(bk_transport *t, int fd, const struct bki_segment *piece,
 /* One system call. Bytes taken or the failure; *ret_offered is how many it was
  * given. Asking for the fd may run the socket object's code, which may write,
  * close and abort: so the queue is looked at afterwards. */
-static ssize_t
+static inline ssize_t
 send_once(bk_transport *t, const struct bki_slice_cursor *cursor,
           size_t *ret_offered)
 {
@@ -254,7 +254,7 @@ send_once(bk_transport *t, const struct bki_slice_cursor *cursor,
 }
 
 /* Send queue and cursor until the kernel takes no more. */
-static int
+static inline int
 send_all(bk_transport *t, struct bki_slice_cursor *cursor,
          struct bki_segment **done)
 {

@@ -28,17 +28,15 @@ do_more(struct owner *owner)
     }
 }
 
-static int
-on_alloc(bk_io *io, void **ret_buf, size_t *ret_len)
+static struct bki_buffer
+on_alloc(bk_io *io)
 {
     struct owner *owner = owner_of(io);
 
-    if (owner->alloc_code < 0) {
-        return owner->alloc_code;
-    }
-    *ret_buf = owner->buf;
-    *ret_len = sizeof(owner->buf);
-    return 0;
+    return (struct bki_buffer){
+        .data = owner->has_no_buffer ? NULL : owner->buf,
+        .len = sizeof(owner->buf),
+    };
 }
 
 static void

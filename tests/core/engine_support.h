@@ -14,7 +14,7 @@
 struct owner {
     bk_io io; /* first */
     char buf[64];
-    int alloc_code; /* what on_alloc returns */
+    bool has_no_buffer; /* when on_alloc asks */
     ssize_t read_n;
     int reads;
     int writables;

@@ -82,14 +82,12 @@ check_heard(struct place *place, ssize_t n)
     }
 }
 
-static int
-on_alloc(bk_io *io, void **ret_buf, size_t *ret_len)
+static struct bki_buffer
+on_alloc(bk_io *io)
 {
     struct place *place = (struct place *)(void *)io;
 
-    *ret_buf = place->buf;
-    *ret_len = sizeof(place->buf);
-    return 0;
+    return (struct bki_buffer){.data = place->buf, .len = sizeof(place->buf)};
 }
 
 static void
