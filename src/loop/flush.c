@@ -5,9 +5,9 @@
  * Every stream that queued data is sent when the callback returns, in the
  * order of their first write; and if one is sent earlier, those before it are.
  * Datagram transports hold back what is sent while several datagrams are
- * delivered; src/net/datagram_read.c ends that, or a stream, which is not sent
- * before them. For what they hold back is older than what streams have queued:
- * sendto() sends the streams.
+ * delivered; src/net/datagram_read.c ends that, or whoever sends next. For what
+ * one of them holds back is older than what streams have queued, or what the
+ * next transport sends: sendto() sends all that others have.
  */
 #include <assert.h>
 

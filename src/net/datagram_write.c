@@ -74,6 +74,20 @@ bki_datagrams_flush(bk_loop *loop)
     loop->is_delivering = is_delivering;
 }
 
+/* What a call of anybody else's wrote or holds back goes before a send of this
+ * one: so there is at most one that holds back. */
+static void
+flush_others(bk_datagram_transport *t)
+{
+    bk_loop *loop = t->_io._loop;
+    const bk_handle *first = bki_list_first(&loop->unsent);
+
+    bki_loop_flush_streams(loop);
+    if (first != NULL && first != &t->_unsent && bki_loop_is_own_thread(loop)) {
+        bki_datagrams_flush(loop);
+    }
+}
+
 /* --- the queue --- */
 
 static size_t
@@ -343,7 +357,7 @@ try_send(bk_datagram_transport *t, struct bki_datagram *datagram)
     if (t->_state == BKI_DATAGRAM_NEW) {
         return -EINVAL;
     }
-    bki_loop_flush_streams(t->_io._loop);
+    flush_others(t);
     if (t->_state == BKI_DATAGRAM_CLOSED) {
         return 1;
     }

@@ -6,6 +6,7 @@ faster than that, a program must not be able to tell.
 """
 
 import asyncio
+import contextlib
 import contextvars
 import os
 import select
@@ -466,6 +467,32 @@ async def test_replies_leave_before_what_streams_write(loop, write, burst):
             found = [number for number, _ in arrivals.poll(0)]
         assert found == [peer.fileno(), stream_peer.fileno()]
         assert arrived(peer) == [b"first", b"third"]
+
+
+@pytest.mark.parametrize("is_connected", [False, True])
+async def test_transports_send_in_the_order_of_calls(loop, is_connected):
+    class Alternating(Endpoint):
+        def datagram_received(self, data, addr):
+            super().datagram_received(data, addr)
+            if data == b"now":
+                self.transport.sendto(b"first", addr)
+                other.sendto(b"second", None if is_connected else addr)
+                self.transport.sendto(b"third", addr)
+
+    async with bound(loop, Alternating) as (_, protocol, peer, address):
+        await warm_up(protocol, peer, address)
+        other, _ = await loop.create_datagram_endpoint(
+            asyncio.DatagramProtocol,
+            local_addr=("127.0.0.1", 0),
+            remote_addr=peer.getsockname() if is_connected else None,
+        )
+        with contextlib.closing(other):
+            count = len(send_numbers(peer, address, 7))
+            for data in b"now", b"last":
+                peer.sendto(data, address)
+            await protocol.received(count + 2)
+            await spin(1)
+            assert arrived(peer) == [b"first", b"second", b"third"]
 
 
 LOOKS = {
