@@ -137,6 +137,9 @@ class _WatchedChild(Child):
             self._close()
 
     def _send_signal(self, number: int) -> None:
+        # What transports wrote before goes first. Of os.kill(), and of a
+        # process that begins, an audit event tells (audit.c); of this none.
+        self._loop._flush()
         try:
             signal.pidfd_send_signal(self._pidfd, number)
         except OSError as exc:

@@ -23,6 +23,7 @@ from support.children import (
     wait_for_end,
     wait_for_state,
 )
+from support.net import connected
 
 row = pytest.mark.row
 
@@ -81,6 +82,30 @@ async def within(awaitable):
 
 
 # --- the order of its events ---
+
+
+@pytest.mark.parametrize("way", ["terminate", "kill"])
+async def test_signals_go_behind_what_transports_wrote(loop, monkeypatch, way):
+    found = []
+
+    def looking(send):
+        def look_and_send(*args):
+            found.append(peer.recv(100))
+            return send(*args)
+
+        return look_and_send
+
+    transport, protocol = await loop.subprocess_exec(Log, *SLEEP)
+    async with connected(loop, asyncio.Protocol) as (stream, _, peer):
+        peer.setblocking(False)
+        for module, name in (os, "kill"), (signal, "pidfd_send_signal"):
+            send = looking(getattr(module, name))
+            monkeypatch.setattr(module, name, send)
+        stream.write(b"just now")
+        getattr(transport, way)()
+        assert found == [b"just now"]
+    await protocol.exited
+    transport.close()
 
 
 @row("P4G-018")
