@@ -175,7 +175,6 @@ class _UnixSubprocessTransport(asyncio.SubprocessTransport):
     # --- its beginning ---
 
     def _start(self, args: Any, options: dict[str, Any]) -> None:
-        self._loop._flush()  # what transports wrote before goes first
         self._proc = subprocess.Popen(args, **options)
         self._pid = self._proc.pid
         self._extra["subprocess"] = self._proc  # type: ignore[attr-defined]

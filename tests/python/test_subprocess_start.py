@@ -49,12 +49,13 @@ async def test_begins_behind_what_transports_wrote(loop, monkeypatch):
     async with connected(loop, asyncio.Protocol) as (transport, _, peer):
         found = []
 
-        class Looking(subprocess.Popen):
-            def __init__(self, *args, **options):
-                found.append(peer.recv(100))
-                super().__init__(*args, **options)
+        begin = subprocess._fork_exec
 
-        monkeypatch.setattr(subprocess, "Popen", Looking)
+        def look_and_begin(*args):
+            found.append(peer.recv(100))
+            return begin(*args)
+
+        monkeypatch.setattr(subprocess, "_fork_exec", look_and_begin)
         peer.setblocking(False)
         transport.write(b"just now")
         assert await output_of("true") == b""
