@@ -54,9 +54,8 @@ new_shown_handle(LoopObject *loop, PyObject *owner, const PyMethodDef *name,
     return handle;
 }
 
-void
-bkpy_scope_report_slow(const bkpy_scope *scope, PyObject *owner,
-                       const PyMethodDef *name)
+static void
+report_slow(const bkpy_scope *scope, PyObject *owner, const PyMethodDef *name)
 {
     LoopObject *loop = scope->loop;
     double seconds = (double)(bk_clock_now() - scope->since_ns) / 1e9;
@@ -76,6 +75,22 @@ bkpy_scope_report_slow(const bkpy_scope *scope, PyObject *owner,
         PyErr_WriteUnraisable(owner);
     }
     Py_XDECREF(result);
+}
+
+void
+bkpy_scope_end(bkpy_scope *scope, PyObject *owner, const PyMethodDef *name)
+{
+    if (scope->since_ns != 0) {
+        report_slow(scope, owner, name);
+    }
+    if (scope->context != NULL) {
+        if (PyContext_Exit(scope->context) < 0) {
+            PyErr_WriteUnraisable(owner);
+        }
+        Py_DECREF(scope->context);
+    }
+    Py_DECREF(scope->loop);
+    Py_DECREF(owner);
 }
 
 void

@@ -24,12 +24,13 @@ typedef struct {
 void bkpy_scope_enter(bkpy_scope *scope, PyObject *owner, LoopObject *loop,
                       PyObject *context);
 
-/* In debug mode, log a slow one as the callback owner.name(). */
-void bkpy_scope_report_slow(const bkpy_scope *scope, PyObject *owner,
-                            const PyMethodDef *name);
+/* The rest of bkpy_scope_leave(). */
+void bkpy_scope_end(bkpy_scope *scope, PyObject *owner,
+                    const PyMethodDef *name);
 
-/* Send what was written meanwhile, and leave. No exception may be set. In line,
- * since what sends is best called from near: see src/engine/readiness_io.c. */
+/* Send what was written meanwhile, and leave. In debug mode a slow one is
+ * logged under this name. No exception may be set. In line, since what sends is
+ * best called from near: see src/engine/readiness_io.c. */
 static inline void
 bkpy_scope_leave(bkpy_scope *scope, PyObject *owner, const PyMethodDef *name)
 {
@@ -37,17 +38,7 @@ bkpy_scope_leave(bkpy_scope *scope, PyObject *owner, const PyMethodDef *name)
     if (!scope->loop->is_closed) {
         bk_loop_flush(scope->loop->core);
     }
-    if (scope->since_ns != 0) {
-        bkpy_scope_report_slow(scope, owner, name);
-    }
-    if (scope->context != NULL) {
-        if (PyContext_Exit(scope->context) < 0) {
-            PyErr_WriteUnraisable(owner);
-        }
-        Py_DECREF(scope->context);
-    }
-    Py_DECREF(scope->loop);
-    Py_DECREF(owner);
+    bkpy_scope_end(scope, owner, name);
 }
 
 /* With an exception set, take it: report it as one of the callback
