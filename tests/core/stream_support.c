@@ -21,6 +21,7 @@ set_up(void)
 {
     big_data = malloc(BIG);
     ck_assert_ptr_nonnull(big_data);
+    stream_pair = tcp_pair;
     fill_pattern(big_data, BIG, 0);
 }
 
