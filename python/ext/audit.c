@@ -6,8 +6,8 @@
  * What a callback writes leaves when the callback returns. A process that the
  * callback starts, or a signal that it sends, may come before that; asyncio's
  * loop has sent the data by then. The interpreter says so by audit events,
- * subprocess.Popen() included, which forks without the fork hooks. There is none
- * of signal.pidfd_send_signal(): becket's own use of it, in children.py, flushes.
+ * subprocess.Popen() included, which forks without the fork hooks. There is no
+ * event of signal.pidfd_send_signal(): children.py, which uses it, flushes.
  *
  * Audit hooks are called for every event of the process and cannot be taken
  * back, so this one is in C, looks at the event's name alone, and is added when
