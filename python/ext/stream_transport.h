@@ -52,8 +52,6 @@ typedef struct StreamTransportObject {
     bool is_finalized; /* being deallocated: nothing may hold us */
     bool is_attached;  /* counted and listed by server */
     bool is_view_held; /* *view has a buffer */
-    bool is_in_data;   /* write() runs the code of the data's own type */
-    bool is_eof_late;  /* that has asked for the end, which waits for write() */
     struct StreamOpObject *reading; /* borrowed: a read that offers itself */
     bkpy_spare_trail given;         /* to asyncio's reader */
     bk_transport core;

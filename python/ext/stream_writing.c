@@ -9,15 +9,11 @@
 
 #include "stream_transport.h"
 
-#include <errno.h>
-
 #include "args.h"
 #include "errors.h"
 #include "log.h"
 #include "streams.h"
 #include "written_data.h"
-
-#define WRITE_ERROR "Fatal write error on socket transport"
 
 static inline bool
 can_write(const StreamTransportObject *self)
@@ -41,80 +37,6 @@ to_bytes(PyObject *data)
 {
     return PyBytes_CheckExact(data) ? Py_NewRef(data)
                                     : PyBytes_FromObject(data);
-}
-
-/* The type of the data may have a __buffer__ in Python. */
-static int
-get_buffer(StreamTransportObject *self, PyObject *data, Py_buffer *view)
-{
-    bool is_inside = self->is_in_data;
-    int r;
-
-    self->is_in_data = true;
-    r = PyObject_GetBuffer(data, view, PyBUF_SIMPLE);
-    self->is_in_data = is_inside;
-    return r;
-}
-
-/* The end of the stream; or, inside of a write() whose data will be queued, a
- * promise of it. */
-static void
-ask_for_eof(StreamTransportObject *self)
-{
-    if (self->is_in_data &&
-        bk_transport_get_write_buffer_size(&self->core) > 0) {
-        self->is_eof_late = true;
-        self->is_eof_asked = true;
-        return;
-    }
-    (void)bk_transport_write_eof(&self->core);
-    self->is_eof_asked = bk_transport_is_eof_asked(&self->core);
-}
-
-/* Not inside of another write(), which does it later. */
-static void
-keep_promise_of_eof(StreamTransportObject *self)
-{
-    if (!self->is_eof_late || self->is_in_data) {
-        return;
-    }
-    self->is_eof_late = false;
-    if (bkpy_stream_is_alive(self)) {
-        (void)bk_transport_write_eof(&self->core);
-    }
-}
-
-/* What write() was given has ended the stream: so asyncio's send() fails. */
-BKPY_COLD static void
-fail_after_eof(StreamTransportObject *self)
-{
-    if (can_write(self)) {
-        bkpy_error_set(self->state, -EPIPE);
-        bkpy_stream_fail(self, WRITE_ERROR);
-    }
-}
-
-/* Data that may change after the call: copied, if the kernel does not take it
- * now. Memory that is not contiguous cannot be sent, as in asyncio. */
-static int
-write_buffer(StreamTransportObject *self, PyObject *data)
-{
-    Py_buffer view;
-    int r;
-
-    if (get_buffer(self, data, &view) < 0) {
-        bkpy_stream_fail(self, WRITE_ERROR);
-        keep_promise_of_eof(self);
-        return 0;
-    }
-    r = bk_transport_write(&self->core, view.buf, (size_t)view.len);
-    keep_promise_of_eof(self);
-    PyBuffer_Release(&view);
-    if (r == -EPIPE) {
-        fail_after_eof(self);
-        return 0;
-    }
-    return r;
 }
 
 /* After a write: its result as the method's. A transport that nothing holds
@@ -145,21 +67,19 @@ drop_write(StreamTransportObject *self)
     Py_RETURN_NONE;
 }
 
-BKPY_COLD static PyObject *
+BKPY_COLD static void
 refuse_write(const char *method)
 {
     PyErr_Format(PyExc_RuntimeError, "Cannot call %s() after write_eof()",
                  method);
-    return NULL;
 }
 
 /* Writes and a sendfile would mix. */
-BKPY_COLD static PyObject *
+BKPY_COLD static void
 refuse_in_sendfile(const char *method)
 {
     PyErr_Format(PyExc_RuntimeError, "unable to %s; sendfile is in progress",
                  method);
-    return NULL;
 }
 
 BKPY_COLD static void
@@ -173,6 +93,21 @@ refuse_type(PyObject *data)
     }
 }
 
+/* 0, or -1 with an exception. */
+static int
+check_open(const StreamTransportObject *self, const char *method)
+{
+    if (self->is_eof_asked) {
+        refuse_write(method);
+        return -1;
+    }
+    if (self->empty_waiter != NULL) {
+        refuse_in_sendfile(method);
+        return -1;
+    }
+    return 0;
+}
+
 /* Of data that may be written; -1 with an exception. */
 static Py_ssize_t
 length_to_write(StreamTransportObject *self, PyObject *data)
@@ -181,23 +116,69 @@ length_to_write(StreamTransportObject *self, PyObject *data)
         refuse_type(data);
         return -1;
     }
-    if (self->is_eof_asked) {
-        refuse_write("write");
-        return -1;
-    }
-    if (self->empty_waiter != NULL) {
-        refuse_in_sendfile("write");
+    if (check_open(self, "write") < 0) {
         return -1;
     }
     return PyBytes_CheckExact(data) ? PyBytes_GET_SIZE(data)
                                     : PyObject_Size(data);
 }
 
+static inline void
+begin_write(StreamTransportObject *self)
+{
+    self->is_receiving = false;
+    bkpy_stream_begin_call(self);
+}
+
+/* With an exception set: data that cannot be sent loses the connection, as in
+ * asyncio. */
+BKPY_COLD static PyObject *
+fail_write(StreamTransportObject *self)
+{
+    if (!bkpy_stream_is_alive(self)) {
+        return NULL;
+    }
+    begin_write(self);
+    bkpy_stream_fail(self, "Fatal write error on socket transport");
+    return finish_write(self, 0);
+}
+
+/* What the data's own code has ended takes no more. */
+BKPY_COLD static PyObject *
+give_up_write(StreamTransportObject *self, Py_buffer *view)
+{
+    int r = check_open(self, "write");
+
+    PyBuffer_Release(view);
+    return r < 0 ? NULL : drop_write(self);
+}
+
+/* Data that may change after the call: copied, if the kernel does not take it
+ * now. Memory that is not contiguous cannot be sent, as in asyncio. The type
+ * may have a __len__ and a __buffer__ in Python, which can do anything to the
+ * transport: so that is looked at again. */
+static PyObject *
+write_buffer(StreamTransportObject *self, PyObject *data)
+{
+    Py_buffer view;
+    int r;
+
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
+        return fail_write(self);
+    }
+    if (self->is_eof_asked || self->empty_waiter != NULL || !can_write(self)) {
+        return give_up_write(self, &view);
+    }
+    begin_write(self);
+    r = bk_transport_write(&self->core, view.buf, (size_t)view.len);
+    PyBuffer_Release(&view);
+    return finish_write(self, r);
+}
+
 BKPY_HOT PyObject *
 bkpy_stream_write_data(StreamTransportObject *self, PyObject *data)
 {
     Py_ssize_t len = length_to_write(self, data);
-    int r;
 
     if (len < 0) {
         return NULL;
@@ -211,11 +192,11 @@ bkpy_stream_write_data(StreamTransportObject *self, PyObject *data)
     if (self->seeks_writer) {
         bkpy_writer_adopt_caller(self->loop, (PyObject *)self);
     }
-    self->is_receiving = false;
-    bkpy_stream_begin_call(self);
-    r = PyBytes_CheckExact(data) ? write_bytes(self, data)
-                                 : write_buffer(self, data);
-    return finish_write(self, r);
+    if (!PyBytes_CheckExact(data)) {
+        return write_buffer(self, data);
+    }
+    begin_write(self);
+    return finish_write(self, write_bytes(self, data));
 }
 
 BKPY_HOT PyObject *
@@ -322,18 +303,15 @@ writelines(StreamTransportObject *self, PyObject *list_of_data)
     if (lines == NULL) {
         return NULL;
     }
-    if (self->is_eof_asked) {
-        result = refuse_write("write");
-    }
-    else if (self->empty_waiter != NULL) {
-        result = refuse_in_sendfile("write");
+    /* What the lines' own code has done counts. */
+    if (check_open(self, BKPY_WRITELINES_JOINS ? "write" : "writelines") < 0) {
+        result = NULL;
     }
     else if (!can_write(self)) {
         result = drop_write(self);
     }
     else {
-        self->is_receiving = false;
-        bkpy_stream_begin_call(self);
+        begin_write(self);
         r = write_all(self, lines);
         renew_write_context(self);
         result = finish_write(self, r);
@@ -362,11 +340,8 @@ bkpy_stream_writelines(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     if (BKPY_WRITELINES_JOINS) {
         return writelines(self, list_of_data);
     }
-    if (self->is_eof_asked) {
-        return refuse_write("writelines");
-    }
-    if (self->empty_waiter != NULL) {
-        return refuse_in_sendfile("writelines");
+    if (check_open(self, "writelines") < 0) {
+        return NULL;
     }
     is_true = PyObject_IsTrue(list_of_data);
     if (is_true <= 0) {
@@ -384,6 +359,7 @@ bkpy_stream_write_eof(PyObject *op, PyObject *Py_UNUSED(ignored))
         Py_RETURN_NONE;
     }
     bkpy_stream_begin_call(self);
-    ask_for_eof(self);
+    (void)bk_transport_write_eof(&self->core);
+    self->is_eof_asked = bk_transport_is_eof_asked(&self->core);
     return bkpy_stream_end_call(self) < 0 ? NULL : Py_NewRef(Py_None);
 }

@@ -129,21 +129,32 @@ async def test_kinds_of_data(loop, data):
         assert await peer_reads(peer, len(wanted) + 1) == wanted + b"|"
 
 
-class EndingData(bytearray):
-    """Ends the stream that it is written to, once it is looked at."""
+class Meddling(bytearray):
+    """Runs a hook once, as soon as it is looked at."""
 
-    transport = None
+    hook = None
 
+    def look(self):
+        hook, self.hook = self.hook, None
+        if hook is not None:
+            hook()
+
+
+class MeddlingBuffer(Meddling):
     def __buffer__(self, flags):
-        transport, self.transport = self.transport, None
-        if transport is not None:
-            transport.write_eof()
+        self.look()
         return super().__buffer__(flags)
 
 
-def ending(transport, size):
-    data = EndingData(b"d" * size)
-    data.transport = transport
+class MeddlingLength(Meddling):
+    def __len__(self):
+        self.look()
+        return super().__len__()
+
+
+def meddling(kind, hook, size=10):
+    data = kind(b"d" * size)
+    data.hook = hook
     return data
 
 
@@ -151,39 +162,130 @@ needs_python_buffers = pytest.mark.skipif(
     not PY312, reason="__buffer__ needs Python 3.12"
 )
 
+KINDS_OF_MEDDLING = [
+    pytest.param(MeddlingBuffer, marks=needs_python_buffers, id="buffer"),
+    pytest.param(MeddlingLength, id="length"),
+]
 
-@needs_python_buffers
+
+def write_line(transport, data):
+    transport.writelines([data])
+
+
+def write_data(transport, data):
+    transport.write(data)
+
+
+@pytest.mark.becket_only("CPython's depends on what the kernel takes")
 @pytest.mark.parametrize("size", [10, 20_000])
-async def test_data_that_ends_the_stream(loop, log, size):
-    """The kernel refuses it then."""
-    async with connected(loop, Recorder) as (transport, protocol, peer):
-        transport.write(b"before")
-        transport.write(ending(transport, size))
-        with pytest.raises(RuntimeError, match="after write_eof"):
-            transport.write(b"more")
-        assert isinstance(
-            await asyncio.wait_for(protocol.lost, 10), BrokenPipeError
-        )
-        assert await peer_reads_all(peer) == b"before"
-        assert warnings_of(log) == []
-
-
-@needs_python_buffers
-@pytest.mark.parametrize("size", [10, 20_000])
-async def test_data_that_ends_a_stream_that_waits(loop, size):
-    """It is in the queue, and so before the end."""
+@pytest.mark.parametrize("before", [b"before", bytes(1_000_000)])
+@pytest.mark.parametrize("kind", KINDS_OF_MEDDLING)
+async def test_data_that_ends_the_stream(loop, kind, before, size):
+    """It comes after the end; what was written before is sent."""
     async with connected(loop, HalfOpen, pair=small_pair) as (
         transport,
         protocol,
         peer,
     ):
-        transport.write(bytes(1_000_000))
-        assert transport.get_write_buffer_size() > 0
-        transport.write(ending(transport, size))
-        found = await peer_reads_all(peer)
-        assert found == bytes(1_000_000) + b"d" * size
+        transport.write(before)
+        with pytest.raises(RuntimeError, match="write.. after write_eof"):
+            transport.write(meddling(kind, transport.write_eof, size))
+        assert await peer_reads_all(peer) == before
+        peer.sendall(b"still there")
+        await until(lambda: protocol.data == b"still there")
+
+
+@needs_python_buffers
+@pytest.mark.becket_only("CPython's depends on what the kernel takes")
+@pytest.mark.parametrize("before", [b"before", bytes(1_000_000)])
+async def test_a_line_that_ends_the_stream(loop, before):
+    async with connected(loop, HalfOpen, pair=small_pair) as (
+        transport,
+        protocol,
+        peer,
+    ):
+        transport.write(before)
         with pytest.raises(RuntimeError, match="after write_eof"):
-            transport.write(b"more")
+            transport.writelines(
+                [b"line", meddling(MeddlingBuffer, transport.write_eof)]
+            )
+        assert await peer_reads_all(peer) == before
+        peer.sendall(b"still there")
+        await until(lambda: protocol.data == b"still there")
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_MEDDLING)
+async def test_data_that_ends_a_stream_that_closes(loop, kind):
+    """write_eof() does nothing after close()."""
+    async with connected(loop, Recorder, pair=small_pair) as (
+        transport,
+        protocol,
+        peer,
+    ):
+        transport.write(bytes(1_000_000))
+        transport.close()
+        transport.write(meddling(kind, transport.write_eof))
+        transport.write(b"more")
+        assert await peer_reads_all(peer) == bytes(1_000_000) + (
+            b"d" * 10 + b"more"
+        )
+        assert await asyncio.wait_for(protocol.lost, 10) is None
+
+
+@needs_python_buffers
+@pytest.mark.becket_only("CPython sends it in the middle of the close")
+@pytest.mark.parametrize("write", [write_data, write_line])
+@pytest.mark.parametrize("end", ["close", "abort"])
+async def test_data_that_closes_the_stream(loop, log, end, write):
+    """It is dropped, as all that is written after the close."""
+    async with connected(loop, Recorder) as (transport, protocol, peer):
+        transport.write(b"before")
+        write(transport, meddling(MeddlingBuffer, getattr(transport, end)))
+        assert await peer_reads_all(peer) == b"before"
+        assert await asyncio.wait_for(protocol.lost, 10) is None
+        assert warnings_of(log) == []
+
+
+@needs_python_buffers
+async def test_data_that_closes_a_stream_that_waits(loop):
+    async with connected(loop, Recorder, pair=small_pair) as (
+        transport,
+        protocol,
+        peer,
+    ):
+        transport.write(bytes(1_000_000))
+        transport.write(meddling(MeddlingBuffer, transport.close))
+        assert await peer_reads_all(peer) == bytes(1_000_000) + b"d" * 10
+        assert await asyncio.wait_for(protocol.lost, 10) is None
+
+
+@needs_python_buffers
+@pytest.mark.becket_only("CPython raises AttributeError from inside")
+@pytest.mark.parametrize("size", [10, 20_000])
+@pytest.mark.parametrize("write", [write_data, write_line])
+@pytest.mark.parametrize("fails", [False, True])
+def test_data_that_sees_the_end(loop, write, size, fails):
+    """Outside of a run it can run the loop until the connection is gone."""
+    ours, peer = tcp_pair()
+    transport, protocol = loop.run_until_complete(
+        loop.create_connection(Recorder, sock=ours)
+    )
+
+    def see_the_end():
+        transport.abort()
+        loop.run_until_complete(asyncio.wait_for(protocol.lost, 10))
+        turn(loop)
+        if fails:
+            raise ValueError("the data is gone")
+
+    data = meddling(MeddlingBuffer, see_the_end, size)
+    with peer:
+        if fails:
+            with pytest.raises(ValueError, match="the data is gone"):
+                write(transport, data)
+        else:
+            write(transport, data)
+        assert recv_all(peer) == b""
 
 
 @row("P4E-010")
