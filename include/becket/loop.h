@@ -26,6 +26,12 @@ typedef struct {
     void (*before_block)(void *arg);
     void (*after_block)(void *arg);
 
+    /* Whether another thread may be waiting for what before_block gives up.
+     * A loop that has work all the time gives it up every 12 ms; if this says
+     * so, then also in each turn of the next 5 ms. It is asked every 12 ms.
+     * NULL: nobody is. */
+    bool (*is_contended)(void *arg);
+
     /* Called once a turn after the wait, and after an EINTR. A negative
      * result ends the run as bk_loop_break() does. */
     int (*check_signals)(void *arg);

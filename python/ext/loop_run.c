@@ -135,6 +135,18 @@ after_block(void *arg)
     PyEval_RestoreThread(blocked);
 }
 
+/* A thread of this interpreter's may be waiting for the GIL. Our own state
+ * and the list's head are all that is looked at: others may go away. */
+static bool
+is_contended(void *Py_UNUSED(arg))
+{
+    PyThreadState *own = PyThreadState_Get();
+    PyInterpreterState *interpreter = PyThreadState_GetInterpreter(own);
+
+    return PyInterpreterState_ThreadHead(interpreter) != own ||
+           PyThreadState_Next(own) != NULL;
+}
+
 /* Once a turn. */
 static int
 check_signals(void *arg)
@@ -177,6 +189,7 @@ bkpy_loop_hooks(LoopObject *self, bk_loop_hooks *ret_hooks)
     *ret_hooks = (bk_loop_hooks){
         .before_block = before_block,
         .after_block = after_block,
+        .is_contended = is_contended,
         .check_signals = check_signals,
         .now_ns = now_ns,
         .arg = self,

@@ -83,13 +83,16 @@ struct bk_loop {
     uint64_t run_idle_ns;         /* stats.idle_ns when this run began */
     uint64_t woken_ns;            /* when the last wait that slept ended */
     uint64_t ended_ns;            /* now, right after a turn; 0: not known */
-    uint64_t released_ns;         /* when the block hooks ran last */
+    uint64_t offered_ns;          /* when the embedder's lock was last offered
+                                   * for the first time, or given up in a wait
+                                   */
     volatile uint8_t *alive_page; /* owned; 0 in a forked child; or NULL, and */
     int pid;                      /* the process id tells */
-    uint32_t unreleased_turns;    /* since released_ns was compared last */
+    uint32_t unlooked_turns;      /* since offered_ns was compared last */
     uint64_t delivery_ns_max;     /* how long a burst may be delivered */
     uint64_t thread; /* atomic: the thread that runs it, 0 when none */
     int break_code;
+    bool is_offering; /* its embedder's lock, in each turn */
     bool is_breaking;
     bool is_polled_outside; /* by a poller from outside */
     bool is_closed;         /* atomic: written by the loop's thread */

@@ -24,10 +24,17 @@
  * ones. */
 #define WAIT_MAX_NS (UINT64_C(24) * 3600 * 1000 * 1000 * 1000)
 
-/* A busy loop gives up the embedder's lock this often; it looks at the clock
- * in every so many turns, since that costs as much as a small callback. */
-#define RELEASE_PERIOD_NS  UINT64_C(1000000)
-#define RELEASE_LOOK_TURNS 16
+/* A loop that has work all the time offers the embedder's lock in every turn,
+ * if anybody may want it, and then keeps it until the next period begins. For
+ * an offer lasts as long as a system call, which is over before who waits has
+ * woken up, more often than not; and who waits for CPython's lock has it handed
+ * over by force, but only after 5 ms (sys.getswitchinterval()) without such an
+ * offer. So an offer alone, however often, can keep a thread waiting for ever.
+ * The clock is looked at in every so many turns, since that costs as much as a
+ * small callback. */
+#define OFFER_NS         UINT64_C(5000000)
+#define OFFER_PERIOD_NS  UINT64_C(12000000)
+#define OFFER_LOOK_TURNS 16
 
 /* A protocol that takes this long for its datagrams gains nothing from bursts,
  * and what else the loop does shall not wait for it longer. 64 small replies
@@ -58,30 +65,43 @@ wait_timeout(const bk_loop *loop, uint64_t now_ns)
     return timeout_ns < WAIT_MAX_NS ? timeout_ns : WAIT_MAX_NS;
 }
 
-/* Whether a loop that has work all the time must let others in. */
 static bool
-is_release_due(bk_loop *loop)
+is_contended(const bk_loop *loop)
+{
+    return loop->hooks.is_contended != NULL &&
+           loop->hooks.is_contended(loop->hooks.arg);
+}
+
+/* Whether a loop that has work all the time lets others in now. */
+static bool
+is_offer_due(bk_loop *loop)
 {
     uint64_t now_ns;
 
-    if (loop->hooks.before_block == NULL ||
-        ++loop->unreleased_turns < RELEASE_LOOK_TURNS) {
+    if (loop->hooks.before_block == NULL) {
         return false;
     }
-    loop->unreleased_turns = 0;
+    if (++loop->unlooked_turns < OFFER_LOOK_TURNS) {
+        return loop->is_offering;
+    }
+    loop->unlooked_turns = 0;
     now_ns = bki_sys_monotonic_ns();
-    if (now_ns - loop->released_ns < RELEASE_PERIOD_NS) {
-        return false;
+    if (now_ns - loop->offered_ns >= OFFER_PERIOD_NS) {
+        loop->offered_ns = now_ns;
+        loop->is_offering = is_contended(loop);
+        return true;
     }
-    loop->released_ns = now_ns;
-    return true;
+    if (now_ns - loop->offered_ns >= OFFER_NS) {
+        loop->is_offering = false;
+    }
+    return loop->is_offering;
 }
 
 static int
 wait_without_sleep(bk_loop *loop)
 {
     loop->has_slept = false;
-    return loop->engine->ops->wait(loop->engine, 0, is_release_due(loop));
+    return loop->engine->ops->wait(loop->engine, 0, is_offer_due(loop));
 }
 
 /* Idle memory is given back, which is done once for each time that the loop is
@@ -105,8 +125,9 @@ wait_asleep(bk_loop *loop, uint64_t since_ns, uint64_t timeout_ns)
     bki_inbox_awake(loop);
     loop->has_slept = true;
     loop->woken_ns = bki_sys_monotonic_ns();
-    loop->released_ns = loop->woken_ns;
-    loop->unreleased_turns = 0;
+    loop->offered_ns = loop->woken_ns;
+    loop->unlooked_turns = 0;
+    loop->is_offering = false;
     loop->stats.idle_ns += loop->woken_ns - since_ns;
     if (loop->tls_warm_count > 0 && loop->woken_ns - since_ns >= IDLE_NS) {
         loop->cool_tls(loop);
