@@ -14,7 +14,9 @@
  * several in sendmmsg(2), it is lost.
  *
  * error_received may do anything, so nothing is remembered across it but the
- * transport itself.
+ * transport itself, and what is sent behind a burst, which is out of the queue
+ * by then: so neither can it send that from inside, once for each failure, nor
+ * does it find it waiting, for in asyncio those sends are still to come.
  */
 
 #include <assert.h>
@@ -58,20 +60,15 @@ unlink_unsent(bk_datagram_transport *t)
     (void)bki_ready_remove(t->_io._loop, &t->_unsent);
 }
 
-/* Nothing is held back meanwhile, or an error_received that sends again, and
- * fails again, would keep this going for ever. */
 void
 bki_datagrams_flush(bk_loop *loop)
 {
-    bool is_delivering = loop->is_delivering;
     bk_handle *node;
 
-    loop->is_delivering = false;
     while ((node = bki_list_first(&loop->unsent)) != NULL) {
         bk_datagram_flush(
             BKI_CONTAINER_OF(node, bk_datagram_transport, _unsent));
     }
-    loop->is_delivering = is_delivering;
 }
 
 /* What a call of anybody else's wrote or holds back goes before a send of this
@@ -227,18 +224,17 @@ fill_message(struct mmsghdr *message, struct iovec *iov,
     };
 }
 
-/* As many of the first most packets as there are up to one that the embedder
+/* As many of the first packets as there are up to one that the embedder
  * transmits, in one call. 0: the kernel takes none, or there are none. */
 static int
-send_run(bk_datagram_transport *t, int fd, size_t most)
+send_run(bk_datagram_transport *t, int fd, const bk_packet_queue *queue)
 {
     struct mmsghdr messages[BKI_BURST_MAX];
     struct iovec iov[BKI_BURST_MAX];
     unsigned count = 0;
 
-    for (const struct bki_packet *packet = t->_queue._head;
-         packet != NULL && packet->transmit == NULL && count < BKI_BURST_MAX &&
-         count < most;
+    for (const struct bki_packet *packet = queue->_head;
+         packet != NULL && packet->transmit == NULL && count < BKI_BURST_MAX;
          packet = packet->next) {
         fill_message(&messages[count], &iov[count], &packet->datagram);
         count++;
@@ -248,6 +244,25 @@ send_run(bk_datagram_transport *t, int fd, size_t most)
     }
     return t->_io._loop->engine->ops->datagram_send(&t->_io, fd, messages,
                                                     count);
+}
+
+/* What send_run() says has left the queue: one, if it has failed. */
+static int
+count_sent(int r)
+{
+    return r < 0 ? 1 : r;
+}
+
+/* Free what has left, and tell the failure. Either may run any code. */
+static int
+end_run(bk_datagram_transport *t, bk_packet_queue *sent, int r)
+{
+    bki_packets_drop(t->_io._loop, sent);
+    if (r < 0) {
+        bki_datagram_tell_error(t, r);
+        return -1;
+    }
+    return r;
 }
 
 /* It may do anything to the transport: so the packet is out of the queue. */
@@ -270,13 +285,12 @@ transmit_first(bk_datagram_transport *t)
     return 1;
 }
 
-/* Send up to most packets from the front of the queue, which is not empty. How
- * many have left it; 0: the kernel takes none; -1: one, since it has failed,
- * which was told. */
+/* Send from the front of the queue, which is not empty. How many packets have
+ * left it; 0: the kernel takes none; -1: one, since it has failed, which was
+ * told. */
 static int
-send_first(bk_datagram_transport *t, size_t most)
+send_first(bk_datagram_transport *t)
 {
-    bk_loop *loop = t->_io._loop;
     bk_packet_queue sent = {0};
     int fd = -1;
     int r;
@@ -287,40 +301,94 @@ send_first(bk_datagram_transport *t, size_t most)
     r = get_fd(t, &fd);
     if (r < 0) {
         sent = bki_datagram_take_queue(t);
-        bki_packets_drop(loop, &sent);
+        bki_packets_drop(t->_io._loop, &sent);
         return 0;
     }
-    r = send_run(t, fd, most);
-    for (int i = 0; i < (r < 0 ? 1 : r); i++) {
+    r = send_run(t, fd, &t->_queue);
+    for (int i = 0; i < count_sent(r); i++) {
         bki_packets_append(&sent, take_first(t));
     }
-    bki_packets_drop(loop, &sent);
-    if (r < 0) {
-        bki_datagram_tell_error(t, r);
-        return -1;
-    }
-    return r;
+    return end_run(t, &sent, r);
 }
 
-/* Only what is in the queue now: error_received may send more, and fail again
- * for ever. */
+/* --- sending what was held back --- */
+
+/* The same for what was taken out of the queue. */
+static int
+send_first_held(bk_datagram_transport *t, bk_packet_queue *held)
+{
+    bk_packet_queue sent = {0};
+    int fd = -1;
+    int r = t->_state == BKI_DATAGRAM_CLOSED ? -ECANCELED : get_fd(t, &fd);
+
+    if (r < 0) {
+        bki_packets_drop(t->_io._loop, held);
+        return 0;
+    }
+    r = send_run(t, fd, held);
+    for (int i = 0; i < count_sent(r); i++) {
+        bki_packets_append(&sent, bki_packets_pop(held));
+    }
+    return end_run(t, &sent, r);
+}
+
+/* It waits for the kernel, behind what error_received had to leave there. */
+static void
+keep_held(bk_datagram_transport *t, bk_packet_queue *held)
+{
+    struct bki_packet *packet;
+
+    if (t->_state >= BKI_DATAGRAM_LOST) {
+        bki_packets_drop(t->_io._loop, held);
+        return;
+    }
+    while ((packet = bki_packets_pop(held)) != NULL) {
+        append(t, packet);
+    }
+    if (!t->_is_blocked) {
+        wait_writable(t);
+    }
+    check_pause(t);
+}
+
+/* What error_received writes to streams goes before the rest, which in asyncio
+ * is sent after it has returned; unless that would take along what streams were
+ * given after all of these. */
+static void
+send_held(bk_datagram_transport *t, bk_packet_queue *held)
+{
+    bk_loop *loop = t->_io._loop;
+    bool have_streams_more = loop->flush_head != NULL;
+    int r = 1;
+
+    while (r != 0 && held->_head != NULL && !t->_is_blocked) {
+        r = send_first_held(t, held);
+        if (r < 0 && !have_streams_more) {
+            bki_loop_flush_streams(loop);
+        }
+    }
+    if (held->_head != NULL) {
+        keep_held(t, held);
+    }
+}
+
+/* Nothing is held back meanwhile, or an error_received that sends again, and
+ * fails again, would keep this going for ever. */
 void
 bk_datagram_flush(bk_datagram_transport *t)
 {
-    size_t left = t->_queued_count;
+    bk_loop *loop = t->_io._loop;
+    bool is_delivering = loop->is_delivering;
+    bk_packet_queue held;
 
-    while (left > 0 && holds_back(t)) {
-        int r = send_first(t, left);
-
-        left -= r < 0 ? 1 : (size_t)r;
-        if (r == 0 && holds_back(t)) {
-            wait_writable(t);
-            check_pause(t);
-        }
-    }
     if (!holds_back(t)) {
         unlink_unsent(t);
+        return;
     }
+    held = bki_datagram_take_queue(t);
+    loop->is_delivering = false;
+    send_held(t, &held);
+    loop->is_delivering = is_delivering;
 }
 
 /* 1: it is dealt with. 0: it has to wait. */
@@ -464,7 +532,7 @@ bki_datagram_on_writable(bk_io *io)
     int r = 1;
 
     while (r > 0 && t->_queued_count > 0) {
-        r = send_first(t, t->_queued_count);
+        r = send_first(t);
     }
     if (t->_state >= BKI_DATAGRAM_LOST) {
         return;

@@ -460,13 +460,13 @@ def watching(*socks):
         yield lambda: [by_number[number] for number, _ in arrivals.poll(0)]
 
 
-async def receives_burst(protocol, peer, address, burst):
-    """Have it receive some datagrams and then these, and all that follows."""
+async def receives_burst(protocol, peer, address, burst, missed=0):
+    """Have it receive some datagrams and then these, but for the last ones."""
     await warm_up(protocol, peer, address)
     count = len(send_numbers(peer, address, 7))
     for data in burst:
         peer.sendto(data, address)
-    await protocol.received(count + len(burst))
+    await protocol.received(count + len(burst) - missed)
     await spin(1)
 
 
@@ -641,6 +641,94 @@ async def test_error_received_that_sends(loop):
         found = arrived(peer)
         assert [data for data in found if data != b"sorry"] == sent
         assert len(found) == 60
+
+
+IN_ERROR_RECEIVED = {
+    "write": lambda self: self.stream.write(b"little"),
+    "write much": lambda self: self.stream.write(bytearray(20_000)),
+    "write and look": lambda self: write_and_look(self.stream),
+    "sendto": lambda self: self.transport.sendto(b"", self.sender),
+    "look": lambda self: self.look(self.transport.get_write_buffer_size()),
+    "limit": lambda self: self.transport.set_write_buffer_limits(1),
+    "close": lambda self: self.transport.close(),
+    "abort": lambda self: self.transport.abort(),
+}
+
+
+@pytest.mark.parametrize("name", IN_ERROR_RECEIVED)
+async def test_error_received_is_not_called_in_itself(loop, name):
+    class Failing(Endpoint):
+        depth = depth_max = 0
+
+        def datagram_received(self, data, addr):
+            super().datagram_received(data, addr)
+            self.sender = addr
+            if data == b"now":
+                for _ in range(2000):
+                    self.transport.sendto(b"", (addr[0], 0))
+                self.is_held_back = not self.errors
+
+        def error_received(self, exc):
+            super().error_received(exc)
+            self.depth += 1
+            self.depth_max = max(self.depth, self.depth_max)
+            IN_ERROR_RECEIVED[name](self)
+            self.depth -= 1
+
+        def look(self, size):
+            assert size == 0
+
+    async def attempt():
+        async with (
+            net.connected(loop, asyncio.Protocol) as (stream, _, _),
+            bound(loop, Failing) as (_, protocol, peer, address),
+        ):
+            protocol.stream = stream
+            missed = name in {"close", "abort"}
+            burst = [b"now", b""]
+            await receives_burst(protocol, peer, address, burst, missed)
+            await protocol.failed(2000)
+            assert protocol.depth_max == 1
+            assert "pause_writing" not in protocol.calls
+            return protocol.is_held_back
+
+    await until_held_back(loop, attempt)
+
+
+@pytest.mark.parametrize("write", [write_little, write_much, end])
+@pytest.mark.parametrize("sends", [False, True])
+async def test_what_error_received_sends_goes_before_the_rest(
+    loop, write, sends
+):
+    class Failing(Endpoint):
+        def datagram_received(self, data, addr):
+            super().datagram_received(data, addr)
+            self.sender = addr
+            if data == b"now":
+                self.transport.sendto(b"", (addr[0], 0))
+                self.transport.sendto(b"second", addr)
+                self.is_held_back = is_without_data(self.peer)
+
+        def error_received(self, exc):
+            super().error_received(exc)
+            write(self.stream)
+            if sends:
+                self.transport.sendto(b"first", self.sender)
+
+    async def attempt():
+        async with (
+            net.connected(loop, asyncio.Protocol) as (stream, _, stream_peer),
+            bound(loop, Failing) as (_, protocol, peer, address),
+        ):
+            protocol.stream, protocol.peer = stream, peer
+            with watching(stream_peer, peer) as order:
+                await receives_burst(protocol, peer, address, [b"now", b""])
+                assert order() == [stream_peer, peer]
+            expected = [b"first", b"second"] if sends else [b"second"]
+            assert arrived(peer) == expected
+            return protocol.is_held_back
+
+    await until_held_back(loop, attempt)
 
 
 async def test_error_received_that_raises(loop, errors):
