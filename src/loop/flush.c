@@ -87,6 +87,7 @@ bki_loop_flush_before(bk_loop *loop, const bk_transport *transport)
             assert(loop->flush_stream != NULL);
             loop->flush_stream(first);
         }
+        flush_datagrams(loop); /* what the owners of its buffers have sent */
     }
 }
 

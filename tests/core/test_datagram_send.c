@@ -412,6 +412,62 @@ START_TEST(connected_endpoints_hold_nothing_back)
 }
 END_TEST
 
+static struct recorder streams[2];
+static int releases;
+
+static void
+look_when_released(void *arg)
+{
+    (void)arg;
+    expect_peer_got("between ");
+    releases++;
+}
+
+static void
+send_when_released(void *arg)
+{
+    send_to_peer(arg, "between");
+    ck_assert_int_eq(bk_transport_write_lent(&streams[1].transport, "b", 1,
+                                             look_when_released, NULL),
+                     0);
+    releases++;
+}
+
+static void
+write_on_first(struct endpoint *of, const void *data, size_t len)
+{
+    (void)data;
+    (void)len;
+    if (of->received == 1) {
+        ck_assert_int_eq(bk_transport_write_lent(&streams[0].transport, "a", 1,
+                                                 send_when_released, of),
+                         0);
+    }
+}
+
+/* What is sent while streams are flushed goes before what is written then. */
+START_TEST(release_callbacks_send_in_order)
+{
+    int fds[2][2];
+
+    begin_endpoint(_i);
+    for (int i = 0; i < 2; i++) {
+        tcp_pair(fds[i]);
+        record(&streams[i], endpoint_loop, fds[i][0]);
+    }
+    warm_up_burst(8);
+    endpoint.on_datagram = write_on_first;
+    peer_sends_numbers(1, 4);
+    run_until_received(4);
+    ck_assert_int_eq(releases, 2);
+    for (int i = 0; i < 2; i++) {
+        bk_transport_release(&streams[i].transport);
+        ck_assert_int_eq(close(fds[i][1]), 0);
+    }
+    end_endpoint();
+}
+END_TEST
+
 static void
 add_held_back(Suite *suite)
 {
@@ -428,6 +484,7 @@ add_held_back(Suite *suite)
     ADD(tcase, error_handlers_may_abort);
     ADD(tcase, more_than_the_mark_is_not_held_back);
     ADD(tcase, connected_endpoints_hold_nothing_back);
+    ADD(tcase, release_callbacks_send_in_order);
 }
 
 int
