@@ -191,10 +191,10 @@ class SendfileMixin(SocketsMixin):
                 if sent == 0:
                     break
                 position += max(sent, 0)
-                if position < end:
-                    # One call per turn: a fast peer does not get the loop
-                    # to itself.
-                    await wait(sock)
+                # One call per turn: a fast peer does not get the loop to
+                # itself. After the last as well, as asyncio's: it is over
+                # when the socket takes more.
+                await wait(sock)
         finally:
             if position > offset or SENDFILE_SEEKS_TO_ZERO:
                 _move_to(file, position)

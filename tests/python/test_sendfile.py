@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import functools
 import io
 import os
 import resource
@@ -278,6 +279,48 @@ async def test_is_not_sent_before_what_others_wrote(loop, file, on_transport):
             await spin(1)
             found = [number for number, _ in arrivals.poll(0)]
             assert found == [writer_peer.fileno(), peer.fileno()]
+
+
+@contextlib.asynccontextmanager
+async def either_way(loop, on_transport):
+    """A function that sends a file over a small Unix socket, and its peer."""
+    ours, peer = unix_pair()
+    with ours, peer:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        if not on_transport:
+            ours.setblocking(False)
+            yield functools.partial(loop.sock_sendfile, ours), peer
+            return
+        async with connected(loop, Recorder, lambda: (ours, peer)) as (
+            transport,
+            *_,
+        ):
+            yield functools.partial(loop.sendfile, transport), peer
+
+
+@row("P2A-017", "P2A-018")
+@pytest.mark.parametrize("on_transport", [True, False])
+async def test_is_over_when_the_socket_takes_more(loop, file, on_transport):
+    async with either_way(loop, on_transport) as (send, peer):
+        task = asyncio.create_task(send(file, 0, 4000))
+        await spin(10)
+        assert len(peer.recv(5000, socket.MSG_PEEK)) == 4000
+        assert not task.done()
+        assert await peer_reads(peer, 4000) == CONTENT[:4000]
+        assert await asyncio.wait_for(task, LIMIT) == 4000
+
+
+@row("P2A-017", "P2A-018")
+@pytest.mark.parametrize("on_transport", [True, False])
+async def test_turns_of_a_small_file(loop, file, on_transport):
+    """It is sent, there is room, the task goes on, and so does its waiter."""
+    async with either_way(loop, on_transport) as (send, _):
+        task = asyncio.create_task(send(file, 0, 1))
+        turns = 0
+        while not task.done():
+            await spin()
+            turns += 1
+        assert turns == 4
 
 
 async def test_the_peer_goes(loop, file):
