@@ -136,8 +136,11 @@ class _PipeMixin:
         finally:
             pipe, self._pipe = self._pipe, None
             self._protocol = None
-            self._loop = None
-            pipe.close()
+            loop, self._loop = self._loop, None
+            try:
+                loop._flush()  # what streams wrote before goes first
+            finally:
+                pipe.close()
 
 
 class _UnixReadPipeTransport(_PipeMixin, asyncio.ReadTransport):

@@ -309,3 +309,28 @@ async def test_closed_pipe_is_refused(loop, name):
     os.fstat(other)
     os.close(other)
     os.close(write)
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+async def test_closed_behind_what_connection_lost_writes(loop, kind):
+    class Writing(asyncio.Protocol):
+        def connection_lost(self, exc):
+            stream.write(b"goodbye")
+
+    read_fd, write_fd = os.pipe()
+    if kind == "read":
+        pipe, other = open(read_fd, "rb", 0), open(write_fd, "wb", 0)  # noqa: ASYNC230
+        connect = loop.connect_read_pipe
+    else:
+        pipe, other = open(write_fd, "wb", 0), open(read_fd, "rb", 0)  # noqa: ASYNC230
+        connect = loop.connect_write_pipe
+    async with connected(loop, asyncio.Protocol) as (stream, _, peer):
+        transport, _ = await connect(Writing, pipe)
+        with other, select.epoll() as arrivals:
+            interest = select.EPOLLIN if kind == "write" else select.EPOLLERR
+            arrivals.register(other, interest | select.EPOLLET)
+            arrivals.register(peer, select.EPOLLIN | select.EPOLLET)
+            transport.close()
+            await spin(3)
+            found = [number for number, _ in arrivals.poll(0)]
+            assert found == [peer.fileno(), other.fileno()]
