@@ -384,6 +384,7 @@ server_close_listeners(PyObject *op, PyObject *Py_UNUSED(ignored))
     if (check_usable(self) < 0) {
         return NULL;
     }
+    bkpy_loop_flush(self->loop); /* clients in the backlog are reset */
     if (self->is_closed) {
         Py_RETURN_NONE;
     }

@@ -3,6 +3,7 @@
 
 import asyncio
 import functools
+import select
 import socket
 import weakref
 
@@ -10,7 +11,7 @@ import pytest
 
 from becket import versions
 from support.loops import PY312, PY313
-from support.net import served, spin, until
+from support.net import connected, served, spin, until
 from support.protocols import Echo, Recorder
 
 row = pytest.mark.row
@@ -496,3 +497,19 @@ async def test_the_server_holds_clients_weakly(loop):
     assert alive() is None
     server.close()
     await server.wait_closed()
+
+
+async def test_closed_behind_what_transports_wrote(loop):
+    """Whoever waits in the backlog is reset when the listener closes."""
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    async with connected(loop, asyncio.Protocol) as (stream, _, peer):
+        with (
+            socket.create_connection(server.sockets[0].getsockname()) as late,
+            select.epoll() as arrivals,
+        ):
+            for sock in late, peer:
+                arrivals.register(sock, select.EPOLLIN | select.EPOLLET)
+            stream.write(b"just now")
+            server.close()
+            found = [number for number, _ in arrivals.poll(0)]
+            assert found == [peer.fileno(), late.fileno()]
