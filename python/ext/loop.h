@@ -182,7 +182,8 @@ PyObject *bkpy_context_call_method(LoopObject *self, PyObject *context,
 int bkpy_loop_unwatch_fd(LoopObject *self, int fd, unsigned events,
                          PyObject *watcher);
 
-/* Send what transports have kept back, in the order of their writes. */
+/* Send what transports have kept back, in the order of their writes. Another
+ * thread's call does nothing while the loop runs. */
 void bkpy_loop_flush(const LoopObject *self);
 
 /* RuntimeError 'File descriptor N is used by transport ...' when a transport

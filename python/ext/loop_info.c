@@ -115,7 +115,9 @@ void
 bkpy_loop_flush(const LoopObject *self)
 {
     if (self->core != NULL && !self->is_closed &&
-        bk_loop_has_pending_writes(self->core)) {
+        bk_loop_has_pending_writes(self->core) &&
+        (self->thread_id == 0 ||
+         self->thread_id == PyThread_get_thread_ident())) {
         bk_loop_flush(self->core);
     }
 }

@@ -276,3 +276,18 @@ def test_close_shuts_the_executor_down(loop):
     assert loop._default_executor is None
     with pytest.raises(RuntimeError):
         executor.submit(identity)
+
+
+@pytest.mark.becket_only("CPython sends inside each write()")
+async def test_other_threads_send_nothing(loop):
+    """What transports hold is the loop's thread's to send."""
+    async with connected(loop, asyncio.Protocol) as (stream, _, peer):
+        peer.setblocking(False)
+        stream.write(b"later")
+        thread = threading.Thread(
+            target=loop.run_in_executor, args=(None, identity)
+        )
+        thread.start()
+        thread.join(LIMIT)
+        with pytest.raises(BlockingIOError):
+            peer.recv(100)
