@@ -156,8 +156,6 @@ class ConnectMixin(SocketsMixin):
         """Give sock to a new transport and wait for connection_made()."""
         context = None
         transport: asyncio.Transport
-        if not is_ours:
-            self._check_sock_free(sock)  # what is another's is left alone
         try:
             sock.setblocking(False)
             if versions.TRANSPORT_HAS_CONTEXT:
@@ -173,7 +171,10 @@ class ConnectMixin(SocketsMixin):
                     sock, tls.protocol(self, protocol, waiter), context
                 )
         except BaseException:
-            if is_ours or versions.FAILED_FACTORY_CLOSES_SOCKET:
+            if is_ours or (
+                versions.FAILED_FACTORY_CLOSES_SOCKET
+                and not self._is_anothers(sock)
+            ):
                 _discard(sock)
             raise
         try:
@@ -184,6 +185,16 @@ class ConnectMixin(SocketsMixin):
             del waiter  # it has the exception, which has this frame
             raise
         return transport, protocol
+
+    def _is_anothers(self, sock: socket.socket) -> bool:
+        """Whether another transport has it, so that it is left alone."""
+        try:
+            self._check_sock_free(sock)
+        except RuntimeError:
+            return True
+        except Exception:
+            pass  # what it is, was told: it may be no socket at all
+        return False
 
     def _make_tls_transport(
         self,

@@ -662,11 +662,13 @@ async def test_connected_helper_leaves_nothing(loop):
     assert protocol.calls[-1] == "connection_lost"
 
 
-async def test_socket_of_another_transport_is_refused(loop):
+async def test_socket_of_another_transport_is_left_alone(loop):
     ours, peer = tcp_pair()
     transport, protocol = await loop.create_connection(Recorder, sock=ours)
     with pytest.raises(RuntimeError, match="is used by transport"):
         await loop.create_connection(Recorder, sock=ours)
+    with pytest.raises(ZeroDivisionError):
+        await loop.create_connection(lambda: 1 / 0, sock=ours)
     peer.send(b"still there")
     assert await protocol.received(11) == b"still there"
     transport.close()
