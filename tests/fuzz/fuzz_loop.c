@@ -353,7 +353,9 @@ operate_loop(unsigned what)
                                   !bk_loop_get_write_through(fuzz.loop));
         break;
     default:
-        EXPECT(bk_loop_close(fuzz.loop) < 0 || fuzz.depth == 0);
+        /* A callback of a call from outside of a run could close it. */
+        EXPECT(!bk_loop_is_running(fuzz.loop) ||
+               bk_loop_close(fuzz.loop) == -EBUSY);
         break;
     }
 }
