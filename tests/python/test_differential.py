@@ -115,6 +115,32 @@ def program(w):  # pair
 """
 
 
+# Both are ready, and the reader of the one takes away the other's writer.
+READY_AT_ONCE = """
+def program(w):  # mixed
+    loop = w.loop
+    s = w.watched("s", "unix")
+    ss = w.watched("ss", "unix")
+    @w.writer
+    def o1(x, *args):
+        loop.add_writer(s.sock, o1, s, 0)
+        loop.add_reader(ss.sock, r0, ss, 0)
+    def r0(x, *args):
+        loop.remove_writer(s.sock)
+    def r1(x, *args):
+        loop.add_reader(s.sock, r0, s, 0)
+    @w.task
+    async def t0(say):
+        ss.peer.send(ss.peer.data(1))
+        loop.call_soon(s.peer.send, s.peer.data(20))
+        say(s.lane, await loop.sock_recv(s.sock, 1))
+    @w.step
+    async def step(say):
+        w.t0 = loop.create_task(t0())
+        loop.add_writer(s.sock, o1, s, 0)
+"""
+
+
 # CPython sends the first byte by itself, so that the chunks begin elsewhere;
 # and something is noted between two of them.
 IN_BETWEEN = """
@@ -184,6 +210,8 @@ def test_a_connection_left_to_the_collector_is_no_difference(tmp_path):
         (BOTH_WAYS, "other_chunks", "order"),
         (BOTH_WAYS, "write_lost", "differs"),
         (BOTH_WAYS, "never_resumed", "differs"),
+        (READY_AT_ONCE, "epoll", "selector"),
+        (READY_AT_ONCE, "received_bytes_lost", "differs"),
         (IN_BETWEEN, "epoll", "order"),
         (IN_BETWEEN, "other_chunks", "order"),
         (IN_BETWEEN, "write_lost", "differs"),
@@ -192,7 +220,7 @@ def test_a_connection_left_to_the_collector_is_no_difference(tmp_path):
         (AFTER_HANDSHAKE, "slow_turns", "same"),
     ],
 )
-def test_chunks_and_speed_are_no_difference_and_bytes_are(
+def test_order_chunks_and_speed_are_no_difference_and_bytes_are(
     tmp_path, program, loop, verdict
 ):
     path = tmp_path / "program.py"
