@@ -451,6 +451,15 @@ class Stream:
         if self.writer is not None:
             self.writer.transport.get_write_buffer_size()
 
+    def is_over(self):
+        """Whether CPython's abort() fails from inside.
+
+        See docs/differences.md.
+        """
+        sock = self.writer.get_extra_info("socket")
+        is_lost = sock is not None and sock.fileno() == -1
+        return is_lost and flaws.ABORT_FAILS_LATE
+
     def state(self):
         if self.writer is None:
             return "never made"
@@ -466,7 +475,7 @@ class Stream:
         )
 
     def abort(self):
-        if self.writer is not None:
+        if self.writer is not None and not self.is_over():
             self.writer.transport.abort()
 
 

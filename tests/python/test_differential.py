@@ -159,6 +159,23 @@ def program(w):  # pair
 """
 
 
+# Closed with much to send, so that at the end it is lost already.
+LOST_EARLY = """
+def program(w):  # stream
+    loop = w.loop
+    s = w.stream("s", "unix", limit=64)
+    def c0(*args):
+        s.write(300000)
+    @w.step
+    def step():
+        w.h0 = loop.call_soon(c0, 0)
+    @w.step
+    def step():
+        s.writer.close()
+        s.peer.recv()
+"""
+
+
 # The last piece of a handshake is not acknowledged at once.
 AFTER_HANDSHAKE = """
 def program(w):  # tls_server
@@ -216,6 +233,7 @@ def test_a_connection_left_to_the_collector_is_no_difference(tmp_path):
         (IN_BETWEEN, "other_chunks", "order"),
         (IN_BETWEEN, "write_lost", "differs"),
         (IN_BETWEEN, "becket_write_lost", "differs"),
+        (LOST_EARLY, "epoll", "same"),
         (AFTER_HANDSHAKE, "epoll", "same"),
         (AFTER_HANDSHAKE, "slow_turns", "same"),
     ],
