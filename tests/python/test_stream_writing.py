@@ -11,6 +11,12 @@ import pytest
 
 from support.leaks import join_all, spawn
 from support.loops import PY312, PY314, turn
+from support.meddling import (
+    MeddlingBuffer,
+    MeddlingLength,
+    meddling,
+    needs_python_buffers,
+)
 from support.net import (
     connected,
     peer_reads,
@@ -128,39 +134,6 @@ async def test_kinds_of_data(loop, data):
         transport.write(b"|")
         assert await peer_reads(peer, len(wanted) + 1) == wanted + b"|"
 
-
-class Meddling(bytearray):
-    """Runs a hook once, as soon as it is looked at."""
-
-    hook = None
-
-    def look(self):
-        hook, self.hook = self.hook, None
-        if hook is not None:
-            hook()
-
-
-class MeddlingBuffer(Meddling):
-    def __buffer__(self, flags):
-        self.look()
-        return super().__buffer__(flags)
-
-
-class MeddlingLength(Meddling):
-    def __len__(self):
-        self.look()
-        return super().__len__()
-
-
-def meddling(kind, hook, size=10):
-    data = kind(b"d" * size)
-    data.hook = hook
-    return data
-
-
-needs_python_buffers = pytest.mark.skipif(
-    not PY312, reason="__buffer__ needs Python 3.12"
-)
 
 KINDS_OF_MEDDLING = [
     pytest.param(MeddlingBuffer, marks=needs_python_buffers, id="buffer"),

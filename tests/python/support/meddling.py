@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: MIT
+"""Bytes whose own code runs a hook of the test's."""
+
+import pytest
+
+from support.loops import PY312
+
+needs_python_buffers = pytest.mark.skipif(
+    not PY312, reason="__buffer__ needs Python 3.12"
+)
+
+
+class Meddling(bytearray):
+    """Runs a hook once, as soon as it is looked at."""
+
+    hook = None
+
+    def look(self):
+        hook, self.hook = self.hook, None
+        if hook is not None:
+            hook()
+
+
+class MeddlingBuffer(Meddling):
+    def __buffer__(self, flags):
+        self.look()
+        return super().__buffer__(flags)
+
+
+class MeddlingLength(Meddling):
+    def __len__(self):
+        self.look()
+        return super().__len__()
+
+
+def meddling(kind, hook, size=10):
+    data = kind(b"d" * size)
+    data.hook = hook
+    return data
