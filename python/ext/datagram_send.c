@@ -71,7 +71,7 @@ take_failure(DatagramTransportObject *self)
     PyObject *exc;
     int r;
 
-    if (bkpy_is_exit_set()) {
+    if (bkpy_is_exit_set() || !bkpy_datagram_is_alive(self)) {
         return -1;
     }
     if (!PyErr_ExceptionMatches(PyExc_OSError)) {
@@ -124,6 +124,10 @@ queue(DatagramTransportObject *self, PyObject *data, PyObject *addr)
     if (pair == NULL) {
         return -1;
     }
+    if (!bkpy_datagram_is_alive(self)) {
+        Py_DECREF(pair);
+        return 0;
+    }
     r = bk_datagram_queue(&self->core, (size_t)len, transmit, release_object,
                           pair);
     if (r < 0) {
@@ -135,6 +139,9 @@ queue(DatagramTransportObject *self, PyObject *data, PyObject *addr)
 static int
 send_by_method(DatagramTransportObject *self, PyObject *data, PyObject *addr)
 {
+    if (!bkpy_datagram_is_alive(self)) {
+        return 0;
+    }
     if (!bk_datagram_can_send(&self->core)) {
         return queue(self, data, addr);
     }
@@ -178,7 +185,8 @@ send_core(DatagramTransportObject *self, PyObject *addr, const void *data,
 }
 
 /* As send_core(); -1 with an exception. Exact bytes are lent to the core; what
- * may change, or run code when it is given up, is copied. */
+ * may change, or run code when it is given up, is copied. A __buffer__ in
+ * Python may have ended the transport: the data is dropped then. */
 static int
 send_direct(DatagramTransportObject *self, PyObject *data, PyObject *addr)
 {
@@ -194,7 +202,9 @@ send_direct(DatagramTransportObject *self, PyObject *data, PyObject *addr)
         return 0;
     }
     else {
-        r = send_core(self, addr, view.buf, (size_t)view.len, NULL);
+        r = bkpy_datagram_is_alive(self)
+                ? send_core(self, addr, view.buf, (size_t)view.len, NULL)
+                : 1;
         PyBuffer_Release(&view);
     }
     if (r < 0) {

@@ -2,6 +2,7 @@
 """Datagram transports: whose the descriptor is, and every way to end."""
 
 import asyncio
+import contextlib
 import gc
 import random
 import socket
@@ -22,6 +23,7 @@ from support.datagrams import (
 )
 from support.leaks import join_all
 from support.loops import make_loop, turn, turns
+from support.meddling import MeddlingBuffer, meddling, needs_python_buffers
 from support.net import spin, until
 from support.procs import check, run_code
 
@@ -582,3 +584,54 @@ def test_exit_with_an_open_endpoint(backend):
     """
     done = check(run_code(backend, code))
     assert "Traceback" not in done.stderr
+
+
+class OwnMethods(socket.socket):
+    def send(self, *arguments):
+        return super().send(*arguments)
+
+    def sendto(self, *arguments):
+        return super().sendto(*arguments)
+
+
+class AlwaysFull(socket.socket):
+    def sendto(self, *arguments):
+        raise BlockingIOError
+
+
+def socket_of(kind):
+    sock = kind(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+
+@needs_python_buffers
+@pytest.mark.becket_only("CPython raises AttributeError from inside")
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("kind", [socket.socket, OwnMethods, AlwaysFull])
+@pytest.mark.parametrize("is_connected", [False, True])
+def test_data_that_sees_the_end(loop, kind, fails, is_connected):
+    """Outside of a run it can run the loop until the socket is gone."""
+    with udp() as peer:
+        ours = socket_of(kind)
+        if is_connected:
+            ours.connect(peer.getsockname())
+        transport, protocol = loop.run_until_complete(
+            loop.create_datagram_endpoint(Endpoint, sock=ours)
+        )
+
+        def see_the_end():
+            transport.abort()
+            loop.run_until_complete(asyncio.wait_for(protocol.lost, 10))
+            turn(loop)
+            if fails:
+                raise ValueError("the data is gone")
+
+        data = meddling(MeddlingBuffer, see_the_end)
+        # Where the socket's method has met it, it raises.
+        with contextlib.suppress(ValueError, OSError):
+            transport.sendto(
+                data, None if is_connected else peer.getsockname()
+            )
+        assert ours.fileno() == -1
+        assert arrived(peer) == []
