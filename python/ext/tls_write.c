@@ -8,7 +8,14 @@
 #include "tls.h"
 #include "written_data.h"
 
-/* 0, or -1 with an exception. What is no exact bytes may change later. */
+static bool
+can_write(const TlsProtocolObject *tls)
+{
+    return bkpy_tls_is_alive(tls) && bk_tls_pump_can_write(&tls->pump);
+}
+
+/* 0, or -1 with an exception. What is no exact bytes may change later. Its
+ * __buffer__ in Python may have ended the connection: it is dropped then. */
 static int
 append(TlsProtocolObject *tls, PyObject *data)
 {
@@ -24,7 +31,9 @@ append(TlsProtocolObject *tls, PyObject *data)
         if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
             return -1;
         }
-        r = bk_tls_pump_append(&tls->pump, view.buf, (size_t)view.len);
+        r = can_write(tls)
+                ? bk_tls_pump_append(&tls->pump, view.buf, (size_t)view.len)
+                : 0;
         PyBuffer_Release(&view);
     }
     return bkpy_tls_result(tls, r);
@@ -37,7 +46,7 @@ takes_writes(TlsProtocolObject *tls)
     if (tls == NULL) {
         return false;
     }
-    if (bkpy_tls_is_alive(tls) && bk_tls_pump_can_write(&tls->pump)) {
+    if (can_write(tls)) {
         return true;
     }
     if (tls->conn_lost >= BKPY_WARN_AFTER_DROPPED) {
@@ -51,15 +60,26 @@ takes_writes(TlsProtocolObject *tls)
 static PyObject *
 fail_write(TlsProtocolObject *tls)
 {
-    int r;
-
     if (!PyErr_ExceptionMatches(PyExc_Exception)) {
         return NULL;
     }
-    Py_INCREF(tls);
-    r = bkpy_tls_fail(tls, "Fatal error on SSL protocol");
-    Py_DECREF(tls);
-    return bkpy_tls_none_or_null(r);
+    return bkpy_tls_none_or_null(
+        bkpy_tls_fail(tls, "Fatal error on SSL protocol"));
+}
+
+/* What append() has given as the method's result. tls is held, as from before
+ * the data's own code ran: a second close() lets go of it. */
+static PyObject *
+finish_write(TlsProtocolObject *tls, int r)
+{
+    if (r < 0) {
+        return fail_write(tls);
+    }
+    if (!can_write(tls)) {
+        Py_RETURN_NONE;
+    }
+    return bkpy_tls_none_or_null(
+        BKPY_TLS_CALL(tls, bk_tls_pump_written(&tls->pump)));
 }
 
 static int
@@ -90,7 +110,8 @@ bkpy_tls_transport_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
         .positional = 1,
     };
     PyObject *data = bkpy_parse_one(&spec, args, nargs, kwnames);
-    TlsProtocolObject *tls = bkpy_tls_of(op);
+    TlsProtocolObject *tls;
+    PyObject *result;
     int is_true;
 
     if (data == NULL || check_type(data) < 0) {
@@ -100,23 +121,23 @@ bkpy_tls_transport_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     if (is_true <= 0) {
         return is_true < 0 ? NULL : Py_NewRef(Py_None);
     }
+    tls = bkpy_tls_of(op); /* the data's __len__ may have let go of it */
     if (!takes_writes(tls)) {
         Py_RETURN_NONE;
     }
     if (TlsTransportObject_CAST(op)->seeks_writer) {
         bkpy_writer_adopt_caller(tls->loop, op);
     }
-    if (append(tls, data) < 0) {
-        return fail_write(tls);
-    }
-    return bkpy_tls_none_or_null(
-        BKPY_TLS_CALL(tls, bk_tls_pump_written(&tls->pump)));
+    Py_INCREF(tls);
+    result = finish_write(tls, append(tls, data));
+    Py_DECREF(tls);
+    return result;
 }
 
 static int
 append_all(TlsProtocolObject *tls, PyObject *lines)
 {
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(lines); i++) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(lines) && can_write(tls); i++) {
         if (append(tls, PyTuple_GET_ITEM(lines, i)) < 0) {
             return -1;
         }
@@ -137,7 +158,7 @@ bkpy_tls_transport_writelines(PyObject *op, PyObject *const *args,
     PyObject *list = bkpy_parse_one(&spec, args, nargs, kwnames);
     TlsProtocolObject *tls = bkpy_tls_of(op);
     PyObject *lines;
-    int r;
+    PyObject *result = NULL;
 
     if (list == NULL) {
         return NULL;
@@ -145,17 +166,14 @@ bkpy_tls_transport_writelines(PyObject *op, PyObject *const *args,
     if (!takes_writes(tls)) {
         Py_RETURN_NONE;
     }
+    Py_INCREF(tls);
     lines = PySequence_Tuple(list);
-    if (lines == NULL) {
-        return NULL;
+    if (lines != NULL) {
+        result = finish_write(tls, append_all(tls, lines));
+        Py_DECREF(lines);
     }
-    r = append_all(tls, lines);
-    Py_DECREF(lines);
-    if (r < 0) {
-        return fail_write(tls);
-    }
-    return bkpy_tls_none_or_null(
-        BKPY_TLS_CALL(tls, bk_tls_pump_written(&tls->pump)));
+    Py_DECREF(tls);
+    return result;
 }
 
 PyObject *

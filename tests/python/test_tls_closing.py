@@ -15,6 +15,12 @@ import warnings
 import pytest
 
 from support.certificates import NAME, client_context, server_context
+from support.meddling import (
+    MeddlingBuffer,
+    MeddlingLength,
+    meddling,
+    needs_python_buffers,
+)
 from support.net import (
     reset,
     served,
@@ -513,3 +519,60 @@ def accept_and_leave(sock):
     copy = sock.dup()
     copy.settimeout(10)
     server_context().wrap_socket(copy, server_side=True).close()
+
+
+def write_line(transport, data):
+    transport.writelines([data, b"more"])
+
+
+def write_data(transport, data):
+    transport.write(data)
+
+
+@pytest.mark.becket_only("CPython raises AttributeError from inside")
+@pytest.mark.parametrize(
+    "kind, write",
+    [
+        pytest.param(MeddlingBuffer, write_data, marks=needs_python_buffers),
+        pytest.param(MeddlingBuffer, write_line, marks=needs_python_buffers),
+        (MeddlingLength, write_data),
+    ],
+)
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_data_that_sees_the_end(loop, errors, kind, write, fails, end):
+    """Outside of a run it can run the loop until the connection is gone."""
+
+    async def connect():
+        ours, theirs = tcp_pair()
+        return await asyncio.gather(
+            loop.create_connection(
+                Recorder, sock=ours, ssl=client_context(), server_hostname=NAME
+            ),
+            loop.connect_accepted_socket(
+                Recorder, theirs, ssl=server_context()
+            ),
+        )
+
+    async def both_lost():
+        await asyncio.wait_for(protocol.lost, 10)
+        await asyncio.wait_for(other.lost, 10)
+        await spin(3)
+
+    def see_the_end():
+        getattr(transport, end)()
+        getattr(transport, end)()
+        loop.run_until_complete(both_lost())
+        if fails:
+            raise ValueError("the data is gone")
+
+    (transport, protocol), (_, other) = loop.run_until_complete(connect())
+    # What fails in its __len__ is the caller's.
+    raises = fails and kind is MeddlingLength
+    with pytest.raises(ValueError) if raises else contextlib.nullcontext():
+        write(transport, meddling(kind, see_the_end))
+    loop.run_until_complete(spin(3))
+    assert other.data == b""
+    told = [type(context["exception"]) for context in errors]
+    assert told == ([ValueError] if fails and not raises else [])
+    errors.clear()
