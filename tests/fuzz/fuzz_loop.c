@@ -8,6 +8,7 @@
  * runs as often as it was asked for, connection_made comes first and
  * connection_lost last and once, bytes arrive in order, and nothing is left.
  */
+#include <errno.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
