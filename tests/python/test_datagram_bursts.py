@@ -647,7 +647,7 @@ IN_ERROR_RECEIVED = {
     "write": lambda self: self.stream.write(b"little"),
     "write much": lambda self: self.stream.write(bytearray(20_000)),
     "write and look": lambda self: write_and_look(self.stream),
-    "sendto": lambda self: self.transport.sendto(b"", self.sender),
+    "sendto": lambda self: self.transport.sendto(b"-", self.sender),
     "look": lambda self: self.look(self.transport.get_write_buffer_size()),
     "limit": lambda self: self.transport.set_write_buffer_limits(1),
     "close": lambda self: self.transport.close(),
@@ -665,7 +665,7 @@ async def test_error_received_is_not_called_in_itself(loop, name):
             self.sender = addr
             if data == b"now":
                 for _ in range(2000):
-                    self.transport.sendto(b"", (addr[0], 0))
+                    self.transport.sendto(b"-", (addr[0], 0))
                 self.is_held_back = not self.errors
 
         def error_received(self, exc):
@@ -705,7 +705,7 @@ async def test_what_error_received_sends_goes_before_the_rest(
             super().datagram_received(data, addr)
             self.sender = addr
             if data == b"now":
-                self.transport.sendto(b"", (addr[0], 0))
+                self.transport.sendto(b"-", (addr[0], 0))
                 self.transport.sendto(b"second", addr)
                 self.is_held_back = is_without_data(self.peer)
 
