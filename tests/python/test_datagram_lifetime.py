@@ -23,7 +23,12 @@ from support.datagrams import (
 )
 from support.leaks import join_all
 from support.loops import make_loop, turn, turns
-from support.meddling import MeddlingBuffer, meddling, needs_python_buffers
+from support.meddling import (
+    MeddlingBuffer,
+    meddling,
+    needs_python_buffers,
+    sees_the_end,
+)
 from support.net import spin, until
 from support.procs import check, run_code
 
@@ -620,14 +625,8 @@ def test_data_that_sees_the_end(loop, kind, fails, is_connected):
             loop.create_datagram_endpoint(Endpoint, sock=ours)
         )
 
-        def see_the_end():
-            transport.abort()
-            loop.run_until_complete(asyncio.wait_for(protocol.lost, 10))
-            turn(loop)
-            if fails:
-                raise ValueError("the data is gone")
-
-        data = meddling(MeddlingBuffer, see_the_end)
+        hook = sees_the_end(loop, transport, protocol, fails)
+        data = meddling(MeddlingBuffer, hook)
         # Where the socket's method has met it, it raises.
         with contextlib.suppress(ValueError, OSError):
             transport.sendto(

@@ -16,6 +16,7 @@ from support.meddling import (
     MeddlingLength,
     meddling,
     needs_python_buffers,
+    sees_the_end,
 )
 from support.net import (
     connected,
@@ -244,14 +245,8 @@ def test_data_that_sees_the_end(loop, write, size, fails):
         loop.create_connection(Recorder, sock=ours)
     )
 
-    def see_the_end():
-        transport.abort()
-        loop.run_until_complete(asyncio.wait_for(protocol.lost, 10))
-        turn(loop)
-        if fails:
-            raise ValueError("the data is gone")
-
-    data = meddling(MeddlingBuffer, see_the_end, size)
+    hook = sees_the_end(loop, transport, protocol, fails)
+    data = meddling(MeddlingBuffer, hook, size)
     with peer:
         if fails:
             with pytest.raises(ValueError, match="the data is gone"):

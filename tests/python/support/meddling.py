@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Bytes whose own code runs a hook of the test's."""
 
+import asyncio
+
 import pytest
 
-from support.loops import PY312
+from support.loops import PY312, turn
 
 needs_python_buffers = pytest.mark.skipif(
     not PY312, reason="__buffer__ needs Python 3.12"
@@ -37,3 +39,17 @@ def meddling(kind, hook, size=10):
     data = kind(b"d" * size)
     data.hook = hook
     return data
+
+
+def sees_the_end(loop, transport, protocol, fails):
+    """A hook: outside of a run it runs the loop until the transport is gone,
+    and a turn more; then it raises, or does not."""
+
+    def see_the_end():
+        transport.abort()
+        loop.run_until_complete(asyncio.wait_for(protocol.lost, 10))
+        turn(loop)
+        if fails:
+            raise ValueError("the data is gone")
+
+    return see_the_end
