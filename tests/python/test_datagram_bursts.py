@@ -26,6 +26,7 @@ from support.datagrams import (
 )
 from support.loops import turn
 from support.net import spin
+from support.writes import write_and_look, write_much, write_past_the_limit
 
 row = pytest.mark.row
 
@@ -414,20 +415,6 @@ async def test_write_through(loop):
 
 def write_little(stream):
     stream.write(b"a little")
-
-
-def write_much(stream):
-    stream.write(bytearray(20_000))
-
-
-def write_past_the_limit(stream):
-    stream.set_write_buffer_limits(high=10)
-    stream.write(b"more than that")
-
-
-def write_and_look(stream):
-    stream.write(b"a little")
-    stream.get_write_buffer_size()
 
 
 def end(stream):

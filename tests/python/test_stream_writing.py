@@ -32,6 +32,7 @@ from support.net import (
     until,
 )
 from support.protocols import HalfOpen, Recorder
+from support.writes import write_and_look, write_much, write_past_the_limit
 
 row = pytest.mark.row
 
@@ -56,20 +57,6 @@ async def test_write(loop):
         assert transport.write(b"hello") is None
         assert transport.get_write_buffer_size() == 0
         assert await peer_recv(peer) == b"hello"
-
-
-def write_much(transport):
-    transport.write(bytearray(20_000))
-
-
-def write_past_the_limit(transport):
-    transport.set_write_buffer_limits(high=10)
-    transport.write(b"more than that")
-
-
-def write_and_look(transport):
-    transport.write(b"a little")
-    transport.get_write_buffer_size()
 
 
 def write_and_close(transport):
