@@ -504,6 +504,9 @@ class AcceptedTlsStream(AcceptedStream):
             super().flush()
             flush_socket(self.writer)
 
+    def is_over(self):
+        return not self.writer.is_closing() and super().is_over()
+
     def state(self):
         closing = "closing" if self.writer.is_closing() else "open"
         return f"{closing}, {'' if self.reader.at_eof() else 'not '}at its end"
