@@ -25,9 +25,6 @@
 #define NS_PER_S  UINT64_C(1000000000)
 #define NS_PER_MS UINT64_C(1000000)
 
-/* MSG_DONTWAIT: a user may have made the fd blocking behind our back. */
-enum { SEND_FLAGS = MSG_NOSIGNAL | MSG_DONTWAIT };
-
 /* A duration for the kernel, whose seconds are signed. */
 static struct timespec
 timespec_of(uint64_t ns)
@@ -277,21 +274,6 @@ bki_sys_accept(int fd, struct sockaddr *ret_address, socklen_t *len)
     FAULT_POINT(BKI_SYS_ACCEPT);
     return result_of(
         accept4(fd, ret_address, len, SOCK_CLOEXEC | SOCK_NONBLOCK));
-}
-
-ssize_t
-bki_sys_recv(int fd, void *buf, size_t len)
-{
-    FAULT_POINT(BKI_SYS_RECV);
-    return size_of(
-        recv(fd, buf, FAULT_LIMITED(BKI_SYS_RECV, len), MSG_DONTWAIT));
-}
-
-ssize_t
-bki_sys_send(int fd, const void *buf, size_t len)
-{
-    FAULT_POINT(BKI_SYS_SEND);
-    return size_of(send(fd, buf, FAULT_LIMITED(BKI_SYS_SEND, len), SEND_FLAGS));
 }
 
 ssize_t
@@ -660,10 +642,4 @@ int
 bki_sys_getpid(void)
 {
     return (int)getpid();
-}
-
-uint64_t
-bki_sys_thread_id(void)
-{
-    return (uint64_t)(uintptr_t)pthread_self();
 }

@@ -169,6 +169,17 @@ int bki_sys_spawn(const struct bki_child *child, int *ret_pid);
 /* Clock and process. These cannot fail. */
 uint64_t bki_sys_monotonic_ns(void);
 int bki_sys_getpid(void);
-uint64_t bki_sys_thread_id(void); /* never 0 */
+
+/* Never 0. In line where that is one instruction: it is asked at each write. */
+static inline uint64_t
+bki_sys_thread_id(void)
+{
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) &&          \
+    __GNUC__ >= 11
+    return (uint64_t)(uintptr_t)__builtin_thread_pointer();
+#else
+    return (uint64_t)(uintptr_t)pthread_self();
+#endif
+}
 
 #endif

@@ -6,6 +6,7 @@
 #define BKI_SYS_CALL_H
 
 #include <errno.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include "base/fault.h"
@@ -31,6 +32,9 @@
 #    define FAULT_POINT_NULL(call)   ((void)0)
 #    define FAULT_LIMITED(call, len) (len)
 #endif
+
+/* MSG_DONTWAIT: a user may have made the fd blocking behind our back. */
+enum { SEND_FLAGS = MSG_NOSIGNAL | MSG_DONTWAIT };
 
 /* What a call that gives -1 and errno gave. */
 static inline int

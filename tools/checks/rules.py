@@ -26,7 +26,12 @@ PRODUCT = ("include", "src", "python")
 EVERYWHERE = ("include", "src", "python", "tests", "examples", "bench")
 
 # The one place of system calls; sys_call.h is what the two others share.
-SYS = ("src/base/sys.c", "src/base/sys_call.h", "src/base/sys_process.c")
+SYS = (
+    "src/base/sys.c",
+    "src/base/sys_call.h",
+    "src/base/sys_message.c",
+    "src/base/sys_process.c",
+)
 
 # What they wrap. A name that is also one of the project's own words is
 # matched only as a call of a plain function: not x->close(, not bki_close(.
