@@ -59,19 +59,17 @@ struct bki_slice_cursor {
     size_t offset; /* bytes of slices[0] that were sent */
 };
 
-/* The write queue, segment.c. Consuming and dropping call nothing: they move
- * segments to a list that is given back last of all, since a release callback
- * may use what the queue belongs to. append_lent: -ENOMEM, and nothing was
- * taken. */
+/* The write queue, segment.c. Consuming calls nothing: it moves segments to a
+ * queue that is released last of all, since a release callback may use what the
+ * queue belongs to. append_lent: -ENOMEM, and nothing was taken. */
 int bki_queue_append_lent(bk_queue *queue, bk_loop *loop, const bk_slice *data,
                           bk_release_cb release, void *owner);
 int bki_queue_append_copy(bk_queue *queue, const struct bki_slice_cursor *from,
                           size_t len);
 int bki_queue_gather(const bk_queue *queue, struct iovec *iov, int iov_max);
-void bki_queue_consume(bk_queue *queue, size_t len, struct bki_segment **done);
-void bki_queue_drop(bk_queue *queue, struct bki_segment **done);
-void bki_queue_move(bk_queue *to, bk_queue *from); /* append all of it */
-void bki_segments_release(bk_loop *loop, struct bki_segment *done);
+void bki_queue_consume(bk_queue *queue, size_t len, bk_queue *done);
+void bki_queue_move(bk_queue *to, bk_queue *from);     /* append all of it */
+void bki_queue_release(bk_loop *loop, bk_queue *done); /* which is gone then */
 
 /* Slices, segment.c. */
 size_t bki_slices_len(const bk_slice *slices, size_t count);

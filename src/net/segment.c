@@ -3,7 +3,7 @@
  * SPDX-License-Identifier: MIT
  *
  * Design notes.
- * Nothing here calls foreign code but bki_segments_release(). A callback that
+ * Nothing here calls foreign code but bki_queue_release(). A callback that
  * takes lent data back may be the destructor of anything, and write to the
  * stream or abort it. So whoever consumes or drops finishes what it does with
  * the queue's owner first, and gives the pieces back at the very end.
@@ -139,36 +139,6 @@ bki_queue_gather(const bk_queue *queue, struct iovec *iov, int iov_max)
 }
 
 void
-bki_queue_consume(bk_queue *queue, size_t len, struct bki_segment **done)
-{
-    assert(len <= queue->_len);
-    queue->_len -= len;
-    while (len > 0) {
-        struct bki_segment *segment = queue->_head;
-
-        if (len < segment->len) {
-            segment->data += len;
-            segment->len -= len;
-            return;
-        }
-        len -= segment->len;
-        queue->_head = segment->next;
-        if (queue->_head == NULL) {
-            queue->_tail = NULL;
-        }
-        segment->next = *done;
-        *done = segment;
-    }
-}
-
-void
-bki_queue_drop(bk_queue *queue, struct bki_segment **done)
-{
-    bki_queue_consume(queue, queue->_len, done);
-    assert(queue->_head == NULL);
-}
-
-void
 bki_queue_move(bk_queue *to, bk_queue *from)
 {
     if (from->_head == NULL) {
@@ -185,26 +155,30 @@ bki_queue_move(bk_queue *to, bk_queue *from)
     *from = (bk_queue){._head = NULL};
 }
 
-/* The list is newest first; owners are told in the order of their writes. */
-static struct bki_segment *
-reverse(struct bki_segment *segment)
+void
+bki_queue_consume(bk_queue *queue, size_t len, bk_queue *done)
 {
-    struct bki_segment *reversed = NULL;
-
-    while (segment != NULL) {
-        struct bki_segment *next = segment->next;
-
-        segment->next = reversed;
-        reversed = segment;
-        segment = next;
+    assert(len <= queue->_len);
+    if (len == queue->_len) {
+        bki_queue_move(done, queue);
+        return;
     }
-    return reversed;
+    queue->_len -= len;
+    while (len >= queue->_head->len) {
+        struct bki_segment *segment = queue->_head;
+
+        queue->_head = segment->next; /* there is one: not all is consumed */
+        len -= segment->len;
+        link_segment(done, segment);
+    }
+    queue->_head->data += len;
+    queue->_head->len -= len;
 }
 
 void
-bki_segments_release(bk_loop *loop, struct bki_segment *done)
+bki_queue_release(bk_loop *loop, bk_queue *done)
 {
-    struct bki_segment *segment = reverse(done);
+    struct bki_segment *segment = done->_head;
 
     while (segment != NULL) {
         struct bki_segment *next = segment->next;

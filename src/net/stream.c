@@ -189,7 +189,7 @@ bk_transport_give_socket(bk_transport *t, const bk_socket_ops *socket_ops,
 void
 bk_transport_release(bk_transport *t)
 {
-    struct bki_segment *done = NULL;
+    bk_queue done = {._head = NULL};
     bk_loop *loop = t->_io._loop;
 
     if (loop == NULL || t->_state == BKI_STREAM_CLOSED) {
@@ -199,7 +199,7 @@ bk_transport_release(bk_transport *t)
     (void)bki_stream_unlink_flush(t, false);
     (void)bk_handle_cancel(&t->_start);
     (void)bk_handle_cancel(&t->_lost);
-    bki_queue_drop(&t->_queue, &done);
+    bki_queue_move(&done, &t->_queue);
     if (t->_state != BKI_STREAM_NEW) {
         count_open(t, -1);
     }
@@ -208,7 +208,7 @@ bk_transport_release(bk_transport *t)
     if (t->_is_owned) {
         bki_transport_free(t);
     }
-    bki_segments_release(loop, done);
+    bki_queue_release(loop, &done);
 }
 
 static void
@@ -234,18 +234,18 @@ void
 bki_stream_lose(bk_transport *t, int error)
 {
     bk_loop *loop = t->_io._loop;
-    struct bki_segment *done = NULL;
+    bk_queue done = {._head = NULL};
 
     if (t->_state >= BKI_STREAM_LOST) {
         return;
     }
-    bki_queue_drop(&t->_queue, &done);
+    bki_queue_move(&done, &t->_queue);
     mark_lost(t, error);
     if (!bki_stream_unlink_flush(t, true)) {
         (void)bk_loop_schedule(loop, &t->_lost);
     }
     tell_closing(t);
-    bki_segments_release(loop, done);
+    bki_queue_release(loop, &done);
 }
 
 void

@@ -255,8 +255,7 @@ send_once(bk_transport *t, const struct bki_slice_cursor *cursor,
 
 /* Send queue and cursor until the kernel takes no more. */
 static inline int
-send_all(bk_transport *t, struct bki_slice_cursor *cursor,
-         struct bki_segment **done)
+send_all(bk_transport *t, struct bki_slice_cursor *cursor, bk_queue *done)
 {
     size_t offered;
 
@@ -289,17 +288,11 @@ stop_waiting(bk_transport *t)
     }
 }
 
-/* Tell the engine what a send has come to: last of all, since a poller from
- * outside may run any code. */
 static void
-tell_engine(bk_transport *t)
+start_waiting(bk_transport *t)
 {
     int r;
 
-    if (!t->_is_blocked) {
-        stop_waiting(t);
-        return;
-    }
     if (t->_state >= BKI_STREAM_LOST || bki_loop_is_forked(t->_io._loop)) {
         return;
     }
@@ -310,12 +303,25 @@ tell_engine(bk_transport *t)
     }
 }
 
+/* Tell the engine what a send has come to: last of all, since a poller from
+ * outside may run any code. */
+static inline void
+tell_engine(bk_transport *t)
+{
+    if (t->_is_blocked) {
+        start_waiting(t);
+    }
+    else {
+        stop_waiting(t);
+    }
+}
+
 static void
 send_queue(bk_transport *t)
 {
     bk_loop *loop = t->_io._loop;
     struct bki_slice_cursor nothing = {.slices = NULL};
-    struct bki_segment *done = NULL;
+    bk_queue done = {._head = NULL};
     int r = send_all(t, &nothing, &done);
 
     if (r < 0) {
@@ -327,7 +333,7 @@ send_queue(bk_transport *t)
         check_blocked(t);
         bki_stream_check_pause(t);
     }
-    bki_segments_release(loop, done);
+    bki_queue_release(loop, &done);
 }
 
 /* Have the protocol write what it has kept back; corked, since the flush that
@@ -436,13 +442,13 @@ write_now(bk_transport *t, const bk_slice *slices, size_t count, size_t len)
 {
     bk_loop *loop = t->_io._loop;
     struct bki_slice_cursor cursor = {.slices = slices, .count = count};
-    struct bki_segment *done = NULL;
+    bk_queue done = {._head = NULL};
     size_t left;
     int r = send_all(t, &cursor, &done);
 
     if (r < 0) {
         bki_stream_lose(t, r);
-        bki_segments_release(loop, done);
+        bki_queue_release(loop, &done);
         return 0;
     }
     (void)bki_stream_unlink_flush(t, false);
@@ -453,7 +459,7 @@ write_now(bk_transport *t, const bk_slice *slices, size_t count, size_t len)
     tell_engine(t);
     check_blocked(t);
     bki_stream_check_pause(t);
-    bki_segments_release(loop, done);
+    bki_queue_release(loop, &done);
     return r;
 }
 
@@ -512,7 +518,7 @@ bk_transport_write_lent(bk_transport *t, const void *data, size_t len,
 int
 bki_stream_write_queue(bk_transport *t, bk_queue *queue)
 {
-    struct bki_segment *done = NULL;
+    bk_queue done = {._head = NULL};
     int r = check_write(t, queue->_len);
 
     if (r > 0) {
@@ -520,8 +526,8 @@ bki_stream_write_queue(bk_transport *t, bk_queue *queue)
         appended(t);
         return 0;
     }
-    bki_queue_drop(queue, &done);
-    bki_segments_release(t->_io._loop, done);
+    bki_queue_move(&done, queue);
+    bki_queue_release(t->_io._loop, &done);
     return r;
 }
 

@@ -137,14 +137,14 @@ take(bk_tls_pump *pump, bk_queue *queue, char *buf, size_t len)
     size_t done = 0;
 
     while (done < len && queue->_head != NULL) {
-        struct bki_segment *used = NULL;
+        bk_queue used = {._head = NULL};
         size_t n =
             queue->_head->len < len - done ? queue->_head->len : len - done;
 
         memcpy(buf + done, queue->_head->data, n);
         done += n;
         bki_queue_consume(queue, n, &used);
-        bki_segments_release(pump->_loop, used);
+        bki_queue_release(pump->_loop, &used);
     }
     return done;
 }
@@ -300,14 +300,14 @@ bki_tls_give_back(struct bki_tls_plain *plain)
 void
 bki_tls_consume_backlog(bk_tls_pump *pump, size_t len)
 {
-    struct bki_segment *done = NULL;
+    bk_queue done = {._head = NULL};
     bk_loop *loop = pump->_loop;
 
     if (len > pump->_backlog._len) {
         len = pump->_backlog._len; /* the carrier was lost meanwhile */
     }
     bki_queue_consume(&pump->_backlog, len, &done);
-    bki_segments_release(loop, done);
+    bki_queue_release(loop, &done);
 }
 
 size_t
@@ -325,14 +325,14 @@ bk_tls_pump_backlog_size(const bk_tls_pump *pump)
 void
 bki_tls_drop_all(bk_tls_pump *pump)
 {
-    struct bki_segment *done = NULL;
+    bk_queue done = {._head = NULL};
     bk_loop *loop = pump->_loop;
 
     pump->_window_len = 0;
     pump->_is_flush_asked = false;
     pump->_is_drop_asked = false;
-    bki_queue_drop(&pump->_in, &done);
-    bki_queue_drop(&pump->_out, &done);
-    bki_queue_drop(&pump->_backlog, &done);
-    bki_segments_release(loop, done);
+    bki_queue_move(&done, &pump->_in);
+    bki_queue_move(&done, &pump->_out);
+    bki_queue_move(&done, &pump->_backlog);
+    bki_queue_release(loop, &done);
 }
