@@ -27,7 +27,12 @@ BKPY_SHOWN_CALLBACK(write_ready, "_write_ready");
  * than allocating and trimming. */
 #define LANDING_MIN (32u * 1024u)
 
-/* --- scopes --- */
+/* --- scopes ---
+ *
+ * Most often, what was written is a reply on the same transport: that is sent
+ * from here, with fewer frames above the system call than by way of the loop's
+ * list (src/engine/readiness_io.c).
+ */
 
 static inline void
 enter(StreamTransportObject *self, bkpy_scope *scope, PyObject *context)
@@ -40,6 +45,9 @@ static inline void
 leave(StreamTransportObject *self, bkpy_scope *scope, const PyMethodDef *name)
 {
     self->reports--;
+    if (bkpy_stream_is_alive(self)) {
+        bk_transport_flush(&self->core);
+    }
     bkpy_scope_leave(scope, (PyObject *)self, name);
 }
 
