@@ -7,16 +7,9 @@
 
 #include "handle.h"
 
-static PyObject *
-enter_context(PyObject *context)
+PyObject *
+bkpy_scope_enter_copy(PyObject *context)
 {
-    if (context == NULL) {
-        return NULL;
-    }
-    if (PyContext_Enter(context) == 0) {
-        return Py_NewRef(context);
-    }
-    /* It is entered already: a loop that runs inside its own callback. */
     PyErr_Clear();
     context = PyContext_Copy(context);
     if (context == NULL || PyContext_Enter(context) < 0) {
@@ -24,17 +17,6 @@ enter_context(PyObject *context)
         Py_CLEAR(context);
     }
     return context;
-}
-
-void
-bkpy_scope_enter(bkpy_scope *scope, PyObject *owner, LoopObject *loop,
-                 PyObject *context)
-{
-    assert(PyErr_Occurred() == NULL);
-    Py_INCREF(owner);
-    scope->loop = (LoopObject *)Py_NewRef((PyObject *)loop);
-    scope->context = enter_context(context);
-    scope->since_ns = loop->is_debug ? bk_clock_now() : 0;
 }
 
 /* A handle for messages that show one; NULL with an exception. */

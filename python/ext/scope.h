@@ -20,9 +20,27 @@ typedef struct {
 #define BKPY_SHOWN_CALLBACK(variable, text)                                    \
     static const PyMethodDef variable = {text, NULL, METH_NOARGS, NULL}
 
+/* For a context that could not be entered since it is entered already, as by a
+ * loop that runs inside its own callback: enters a copy of it, which it returns;
+ * NULL: none. Clears the exception. New reference. */
+BKPY_COLD PyObject *bkpy_scope_enter_copy(PyObject *context);
+
 /* Enter context (NULL: none). Holds owner and loop until left. */
-void bkpy_scope_enter(bkpy_scope *scope, PyObject *owner, LoopObject *loop,
-                      PyObject *context);
+static inline void
+bkpy_scope_enter(bkpy_scope *scope, PyObject *owner, LoopObject *loop,
+                 PyObject *context)
+{
+    assert(PyErr_Occurred() == NULL);
+    Py_INCREF(owner);
+    scope->loop = (LoopObject *)Py_NewRef((PyObject *)loop);
+    scope->since_ns = loop->is_debug ? bk_clock_now() : 0;
+    scope->context = NULL;
+    if (context != NULL) {
+        scope->context = PyContext_Enter(context) == 0
+                             ? Py_NewRef(context)
+                             : bkpy_scope_enter_copy(context);
+    }
+}
 
 /* The rest of bkpy_scope_leave(). */
 void bkpy_scope_end(bkpy_scope *scope, PyObject *owner,

@@ -9,8 +9,14 @@
 #ifndef BKI_HINT_H
 #define BKI_HINT_H
 
+#define BKI_LIKELY(condition)   __builtin_expect((condition) ? 1 : 0, 1)
+#define BKI_UNLIKELY(condition) __builtin_expect((condition) ? 1 : 0, 0)
+
 /* A function that is seldom called: apart from those that call it, which then
  * save no registers for it. */
 #define BKI_COLD __attribute__((cold, noinline))
+
+/* A function through which each message goes: kept together with its like. */
+#define BKI_HOT __attribute__((hot))
 
 #endif

@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <errno.h>
 
+#include "base/hint.h"
 #include "base/sys.h"
 #include "engine/poller.h"
 #include "loop/internal.h"
@@ -89,7 +90,7 @@ events_of(uint32_t bits)
            ((bits & ~(uint32_t)EPOLLIN) != 0 ? (unsigned)BK_WRITABLE : 0);
 }
 
-static int
+BKI_HOT static int
 epoll_wait_events(struct bki_poller *poller, uint64_t timeout_ns,
                   bk_loop *hooks, struct bki_poller_event *events,
                   size_t capacity)

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 
+#include "base/hint.h"
 #include "base/sys.h"
 #include "engine/slots.h"
 
@@ -22,7 +23,7 @@ readiness_of(struct bki_engine *engine)
     return (struct bki_readiness *)(void *)engine;
 }
 
-static void
+static inline void
 queue_io(bk_loop *loop, bk_handle *handle)
 {
     if (bki_handle_state(handle) == BKI_HANDLE_IDLE) {
@@ -37,13 +38,13 @@ queue_ready(bk_loop *loop, bk_io *io, unsigned ready)
     if ((ready & BK_READABLE) != 0) {
         queue_io(loop, &io->_read);
     }
-    if ((ready & BK_WRITABLE) != 0) {
+    if (BKI_UNLIKELY((ready & BK_WRITABLE) != 0)) {
         queue_io(loop, &io->_write);
     }
 }
 
 /* The one that reads before the one that writes, as above. */
-static void
+BKI_COLD static void
 queue_shared(struct bki_readiness *r, bk_io *io, unsigned ready)
 {
     bk_io *mate = bki_sharing_mate(r, io);
@@ -62,24 +63,24 @@ link_event(struct bki_readiness *r, const struct bki_poller_event *event)
     const struct bki_slot *slot;
     bk_io *io;
 
-    if ((size_t)event->fd >= r->slots_count) {
+    if (BKI_UNLIKELY((size_t)event->fd >= r->slots_count)) {
         return false;
     }
     slot = &r->slots[event->fd];
     io = slot->occupant;
-    if (io == NULL || slot->generation != event->generation) {
+    if (BKI_UNLIKELY(io == NULL || slot->generation != event->generation)) {
         return false;
     }
-    if (io == &loop->wake) {
+    if (BKI_UNLIKELY(io == &loop->wake)) {
         bki_inbox_drain(loop);
         return true;
     }
     loop->stats.events++;
-    if (slot->is_shared) {
+    if (BKI_UNLIKELY(slot->is_shared)) {
         queue_shared(r, io, event->events);
         return true;
     }
-    if (io->_interest == 0) {
+    if (BKI_UNLIKELY(io->_interest == 0)) {
         return bki_registry_silence(io);
     }
     queue_ready(loop, io, event->events & io->_interest);
@@ -88,7 +89,7 @@ link_event(struct bki_readiness *r, const struct bki_poller_event *event)
 
 /* Changes of interest that the poller refused: let the directions that are
  * wanted try, their system calls find out what is wrong. */
-static void
+BKI_COLD static void
 link_stale(struct bki_readiness *r)
 {
     for (size_t i = 0; i < r->stale_count; i++) {
@@ -104,7 +105,7 @@ link_stale(struct bki_readiness *r)
     }
 }
 
-static void
+BKI_HOT static void
 readiness_link_events(struct bki_engine *engine)
 {
     struct bki_readiness *r = readiness_of(engine);
@@ -137,7 +138,7 @@ stamp_events(struct bki_readiness *r)
     }
 }
 
-static int
+BKI_HOT static int
 readiness_wait(struct bki_engine *engine, uint64_t timeout_ns, bool can_release)
 {
     struct bki_readiness *r = readiness_of(engine);

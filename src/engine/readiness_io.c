@@ -23,6 +23,7 @@
 
 #include "becket/error.h"
 
+#include "base/hint.h"
 #include "base/sys.h"
 #include "engine/readiness.h"
 
@@ -55,24 +56,25 @@ is_again(ssize_t n)
 
 /* One receive: what more there is, the next turn finds, after everybody else
  * has had theirs. */
-static void
+BKI_HOT static void
 run_read(bk_handle *handle)
 {
     bk_io *io = io_of_read(handle);
     struct bki_buffer buf;
     ssize_t n;
 
-    if (io->_is_unpolled) {
+    if (BKI_UNLIKELY(io->_is_unpolled)) {
         bki_ready_push(io->_loop, handle); /* ready in the next turn, too */
     }
     buf = io->_ops->on_alloc(io);
-    if (buf.data == NULL) {
+    if (BKI_UNLIKELY(buf.data == NULL)) {
         return;
     }
     assert(buf.len > 0);
-    n = io->_is_file ? bki_sys_read(bki_io_fileno(io), buf.data, buf.len)
-                     : bki_sys_recv(bki_io_fileno(io), buf.data, buf.len);
-    if (n > 0) {
+    n = BKI_UNLIKELY(io->_is_file)
+            ? bki_sys_read(bki_io_fileno(io), buf.data, buf.len)
+            : bki_sys_recv(bki_io_fileno(io), buf.data, buf.len);
+    if (BKI_LIKELY(n > 0)) {
         io->_loop->stats.bytes_received += (uint64_t)n;
     }
     else if (n == 0) {
@@ -129,8 +131,9 @@ run_write(bk_handle *handle)
 static ssize_t
 send_socket(int fd, const struct iovec *iov, int iov_count)
 {
-    return iov_count == 1 ? bki_sys_send(fd, iov->iov_base, iov->iov_len)
-                          : bki_sys_sendmsg(fd, iov, iov_count);
+    return BKI_LIKELY(iov_count == 1)
+               ? bki_sys_send(fd, iov->iov_base, iov->iov_len)
+               : bki_sys_sendmsg(fd, iov, iov_count);
 }
 
 static ssize_t
@@ -140,19 +143,19 @@ write_file(int fd, const struct iovec *iov, int iov_count)
                           : bki_sys_writev(fd, iov, iov_count);
 }
 
-ssize_t
+BKI_HOT ssize_t
 bki_readiness_write(bk_io *io, int fd, const struct iovec *iov, int iov_count)
 {
     ssize_t n;
 
     assert(iov_count > 0);
     assert(iov_count <= BKI_IOV_MAX);
-    n = io->_is_file ? write_file(fd, iov, iov_count)
-                     : send_socket(fd, iov, iov_count);
-    if (is_again(n)) {
+    n = BKI_UNLIKELY(io->_is_file) ? write_file(fd, iov, iov_count)
+                                   : send_socket(fd, iov, iov_count);
+    if (BKI_UNLIKELY(is_again(n))) {
         return 0;
     }
-    if (n > 0) {
+    if (BKI_LIKELY(n > 0)) {
         io->_loop->stats.bytes_sent += (uint64_t)n;
     }
     return n;

@@ -11,6 +11,7 @@
  */
 #include <assert.h>
 
+#include "base/hint.h"
 #include "loop/internal.h"
 
 void
@@ -60,7 +61,7 @@ bki_flush_remove(bk_loop *loop, bk_transport *transport)
 static void
 flush_datagrams(bk_loop *loop)
 {
-    if (!bki_list_is_empty(&loop->unsent)) {
+    if (BKI_UNLIKELY(!bki_list_is_empty(&loop->unsent))) {
         assert(loop->flush_unsent != NULL);
         loop->flush_unsent(loop);
     }
@@ -68,7 +69,7 @@ flush_datagrams(bk_loop *loop)
 
 /* In a forked child the streams are only taken out: what they hold is the
  * parent's to send. */
-void
+BKI_HOT void
 bki_loop_flush_before(bk_loop *loop, const bk_transport *transport)
 {
     bool can_send;

@@ -11,13 +11,14 @@
 #include <assert.h>
 #include <errno.h>
 
+#include "base/hint.h"
 #include "loop/internal.h"
 
-void
+BKI_HOT void
 bki_ready_push(bk_loop *loop, bk_handle *handle)
 {
     assert(bki_handle_state(handle) == BKI_HANDLE_IDLE);
-    if (!bki_mpsc_is_empty_relaxed(&loop->inbox)) {
+    if (BKI_UNLIKELY(!bki_mpsc_is_empty_relaxed(&loop->inbox))) {
         bki_inbox_take(loop);
     }
     bki_handle_set_state(handle, BKI_HANDLE_QUEUED);
@@ -52,7 +53,7 @@ bki_ready_is_empty(const bk_loop *loop)
            __atomic_load_n(&loop->is_stopping, __ATOMIC_RELAXED) == 0;
 }
 
-bool
+BKI_HOT bool
 bki_ready_remove(bk_loop *loop, bk_handle *handle)
 {
     (void)loop; /* the list is circular, whichever it is */
@@ -64,7 +65,7 @@ bki_ready_remove(bk_loop *loop, bk_handle *handle)
     return true;
 }
 
-void
+BKI_HOT void
 bki_ready_run(bk_loop *loop)
 {
     bk_handle *handle;
@@ -75,10 +76,10 @@ bki_ready_run(bk_loop *loop)
         bki_handle_set_state(handle, BKI_HANDLE_IDLE);
         loop->stats.callbacks++;
         handle->_callback(handle);
-        if (loop->flush_head != NULL) {
+        if (BKI_UNLIKELY(loop->flush_head != NULL)) {
             bki_loop_flush_before(loop, NULL);
         }
-        if (loop->is_breaking) {
+        if (BKI_UNLIKELY(loop->is_breaking)) {
             bki_list_splice_front(&loop->ready, &loop->batch);
             break;
         }

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/hint.h"
 #include "base/slab.h"
 #include "base/sys.h"
 #include "net/internal.h"
@@ -40,7 +41,7 @@ link_segment(bk_queue *queue, struct bki_segment *segment)
     queue->_len += segment->len;
 }
 
-int
+BKI_HOT int
 bki_queue_append_lent(bk_queue *queue, bk_loop *loop, const bk_slice *data,
                       bk_release_cb release, void *owner)
 {
@@ -138,7 +139,7 @@ bki_queue_gather(const bk_queue *queue, struct iovec *iov, int iov_max)
     return count;
 }
 
-void
+BKI_HOT void
 bki_queue_move(bk_queue *to, bk_queue *from)
 {
     if (from->_head == NULL) {
@@ -175,7 +176,7 @@ bki_queue_consume(bk_queue *queue, size_t len, bk_queue *done)
     queue->_head->len -= len;
 }
 
-void
+BKI_HOT void
 bki_queue_release(bk_loop *loop, bk_queue *done)
 {
     struct bki_segment *segment = done->_head;

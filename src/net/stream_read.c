@@ -13,6 +13,7 @@
 
 #include "becket/error.h"
 
+#include "base/hint.h"
 #include "net/internal.h"
 
 void
@@ -40,7 +41,7 @@ use_scratch(bk_transport *t, struct bki_buffer *ret_buf)
 {
     char *scratch = bki_loop_scratch(t->_io._loop);
 
-    if (scratch == NULL) {
+    if (BKI_UNLIKELY(scratch == NULL)) {
         return -ENOMEM;
     }
     t->_is_buffer_lent = false;
@@ -49,7 +50,7 @@ use_scratch(bk_transport *t, struct bki_buffer *ret_buf)
     return 0;
 }
 
-struct bki_buffer
+BKI_HOT struct bki_buffer
 bki_stream_on_alloc(bk_io *io)
 {
     bk_transport *t = BKI_CONTAINER_OF(io, bk_transport, _io);
@@ -63,7 +64,7 @@ bki_stream_on_alloc(bk_io *io)
     if (r == 0) {
         r = use_scratch(t, &buf);
     }
-    if (r < 0) {
+    if (BKI_UNLIKELY(r < 0)) {
         buf.data = NULL;
         if (r != -EAGAIN) {
             bki_stream_lose(t, r);
@@ -95,7 +96,7 @@ tell_unused(bk_transport *t)
     }
 }
 
-static void
+BKI_COLD static void
 tell_eof(bk_transport *t)
 {
     const bk_protocol *protocol = t->_protocol;
@@ -113,12 +114,12 @@ tell_eof(bk_transport *t)
     }
 }
 
-void
+BKI_HOT void
 bki_stream_on_read(bk_io *io, ssize_t n)
 {
     bk_transport *t = BKI_CONTAINER_OF(io, bk_transport, _io);
 
-    if (n > 0) {
+    if (BKI_LIKELY(n > 0)) {
         tell_received(t, (size_t)n);
     }
     else if (n == BK_EOF) {

@@ -29,6 +29,7 @@
 #include <limits.h>
 #include <string.h>
 
+#include "base/hint.h"
 #include "base/sys.h"
 #include "net/internal.h"
 
@@ -240,14 +241,15 @@ send_once(bk_transport *t, const struct bki_slice_cursor *cursor,
     int fd = bki_io_fileno(&t->_io);
     const struct bki_segment *piece = t->_queue._head;
 
-    if (t->_state >= BKI_STREAM_LOST) {
+    if (BKI_UNLIKELY(t->_state >= BKI_STREAM_LOST)) {
         return -ECANCELED; /* who has lost it has told why */
     }
-    if (bki_loop_is_forked(t->_io._loop)) {
+    if (BKI_UNLIKELY(bki_loop_is_forked(t->_io._loop))) {
         *ret_offered = SIZE_MAX; /* a forked child's copy is the parent's */
         return 0;
     }
-    if (piece != NULL && piece->next == NULL && cursor->count == 0) {
+    if (BKI_LIKELY(piece != NULL && piece->next == NULL &&
+                   cursor->count == 0)) {
         return send_piece(t, fd, piece, ret_offered);
     }
     return send_gathered(t, fd, cursor, ret_offered);
@@ -264,14 +266,14 @@ send_all(bk_transport *t, struct bki_slice_cursor *cursor, bk_queue *done)
         size_t taken;
         size_t from_queue;
 
-        if (r < 0) {
+        if (BKI_UNLIKELY(r < 0)) {
             return (int)r;
         }
         taken = (size_t)r;
         from_queue = taken < t->_queue._len ? taken : t->_queue._len;
         bki_queue_consume(&t->_queue, from_queue, done);
         bki_cursor_advance(cursor, taken - from_queue);
-        if (taken < offered) {
+        if (BKI_UNLIKELY(taken < offered)) {
             t->_is_blocked = true;
             return 0;
         }
@@ -282,13 +284,13 @@ send_all(bk_transport *t, struct bki_slice_cursor *cursor, bk_queue *done)
 static void
 stop_waiting(bk_transport *t)
 {
-    if (t->_is_waiting) {
+    if (BKI_UNLIKELY(t->_is_waiting)) {
         t->_is_waiting = false;
         t->_io._loop->engine->ops->write_stop(&t->_io);
     }
 }
 
-static void
+BKI_COLD static void
 start_waiting(bk_transport *t)
 {
     int r;
@@ -308,7 +310,7 @@ start_waiting(bk_transport *t)
 static inline void
 tell_engine(bk_transport *t)
 {
-    if (t->_is_blocked) {
+    if (BKI_UNLIKELY(t->_is_blocked)) {
         start_waiting(t);
     }
     else {
@@ -324,7 +326,7 @@ send_queue(bk_transport *t)
     bk_queue done = {._head = NULL};
     int r = send_all(t, &nothing, &done);
 
-    if (r < 0) {
+    if (BKI_UNLIKELY(r < 0)) {
         bki_stream_lose(t, r);
     }
     else {
@@ -353,10 +355,10 @@ collect(bk_transport *t)
 
 /* A release callback may write: that is sent as well, so that afterwards the
  * queue is empty, or blocked, or the connection lost. */
-void
+BKI_HOT void
 bki_stream_flush_alone(bk_transport *t)
 {
-    if (t->_is_flush_asked) {
+    if (BKI_UNLIKELY(t->_is_flush_asked)) {
         collect(t);
     }
     while (has_unsent(t)) {
@@ -364,7 +366,7 @@ bki_stream_flush_alone(bk_transport *t)
     }
 }
 
-void
+BKI_HOT void
 bki_stream_flush(bk_transport *t)
 {
     if (t->_is_flush_asked || has_unsent(t)) {
@@ -389,7 +391,7 @@ bk_transport_flush_later(bk_transport *t)
 static int
 check_write(bk_transport *t, size_t len)
 {
-    if (t->_is_flush_asked) {
+    if (BKI_UNLIKELY(t->_is_flush_asked)) {
         bki_stream_flush(t); /* what the protocol has kept back goes first */
     }
     if (t->_state == BKI_STREAM_NEW) {
@@ -409,10 +411,10 @@ check_write(bk_transport *t, size_t len)
 
 /* Data has been appended: send it now, when the callback returns, or when the
  * kernel takes more. */
-static void
+BKI_HOT static void
 appended(bk_transport *t)
 {
-    if (t->_is_blocked) {
+    if (BKI_UNLIKELY(t->_is_blocked)) {
         bki_stream_check_pause(t);
     }
     else if (should_defer(t)) {
@@ -496,7 +498,7 @@ bk_transport_write(bk_transport *t, const void *data, size_t len)
     return bk_transport_writev(t, &slice, 1);
 }
 
-int
+BKI_HOT int
 bk_transport_write_lent(bk_transport *t, const void *data, size_t len,
                         bk_release_cb release, void *owner)
 {
