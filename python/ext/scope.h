@@ -21,8 +21,8 @@ typedef struct {
     static const PyMethodDef variable = {text, NULL, METH_NOARGS, NULL}
 
 /* For a context that could not be entered since it is entered already, as by a
- * loop that runs inside its own callback: enters a copy of it, which it returns;
- * NULL: none. Clears the exception. New reference. */
+ * loop that runs inside its own callback: enters a copy of it and returns that,
+ * a new reference; NULL: none. Clears the exception. */
 BKPY_COLD PyObject *bkpy_scope_enter_copy(PyObject *context);
 
 /* Enter context (NULL: none). Holds owner and loop until left. */
