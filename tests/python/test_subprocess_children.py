@@ -455,9 +455,9 @@ def test_thousands(new_loop):
         await asyncio.gather(*(one_after_the_other(count) for _ in range(4)))
 
     def timed(count):
-        began = time.perf_counter()
+        began = time.process_time()
         loop.run_until_complete(tracks(count))
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     timed(5)
     gc.collect()
