@@ -58,6 +58,7 @@ int bki_sys_bind(int fd, const struct sockaddr *address, socklen_t len);
 int bki_sys_listen(int fd, int backlog);
 int bki_sys_connect(int fd, const struct sockaddr *address, socklen_t len);
 int bki_sys_accept(int fd, struct sockaddr *ret_address, socklen_t *len);
+void bki_sys_find_direct(void); /* how these two are called: each new loop */
 ssize_t bki_sys_recv(int fd, void *buf, size_t len);
 ssize_t bki_sys_send(int fd, const void *buf, size_t len);
 ssize_t bki_sys_sendmsg(int fd, const struct iovec *iov, int iov_count);

@@ -3,95 +3,87 @@
  * SPDX-License-Identifier: MIT
  *
  * Design notes.
- * The C library's recv() and send() are points of cancellation, three functions
- * deep in glibc since 2.41, and each return above a system call is mispredicted
- * (docs/decisions/0010). So they are gone past, by syscall(2), unless something
- * else has taken their place: a sanitizer, or a library given by LD_PRELOAD
- * that carries the traffic itself. That is asked once, at the first call.
+ * glibc's recv() and send() are points of cancellation, three functions deep
+ * since 2.41, and each return above a system call is mispredicted. So they are
+ * gone past, by syscall(2), unless something else has taken their place: a
+ * sanitizer, or a library given by LD_PRELOAD that carries the traffic itself
+ * (docs/decisions/0010).
  */
 #include "base/sys.h"
 
 #include <dlfcn.h>
+#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/hint.h"
 #include "base/sys_call.h"
 
-/* Elsewhere the kernel's numbers and arguments of these calls may differ. */
-#if defined(__LP64__) && defined(SYS_recvfrom) && defined(SYS_sendto)
-#    define CAN_BE_DIRECT 1
+/* Elsewhere the kernel's numbers and arguments of these calls may differ, or no
+ * function says which file the C library is. */
+#if defined(__GLIBC__) && defined(__LP64__) && defined(SYS_recvfrom) &&        \
+    defined(SYS_sendto)
+#    include <gnu/libc-version.h>
+#    define LIBRARY_FUNCTION ((uintptr_t)gnu_get_libc_version)
+enum { RECVFROM = SYS_recvfrom, SENDTO = SYS_sendto };
 #else
-#    define CAN_BE_DIRECT 0
-#    undef SYS_recvfrom
-#    undef SYS_sendto
-#    define SYS_recvfrom (-1)
-#    define SYS_sendto   (-1)
+#    define LIBRARY_FUNCTION ((uintptr_t)0)
+enum { RECVFROM = -1, SENDTO = -1 };
 #endif
 
-/* Where the file that holds this function has been loaded; NULL: not known. */
-static void *
-base_of(uintptr_t function)
+/* Written by each new loop, always the same; until the first one, the library
+ * is called. */
+static bool is_direct;
+
+/* Where the file that holds this address has been loaded; NULL: not known, as
+ * in a static program. */
+static const void *
+base_of(uintptr_t address)
 {
     Dl_info info;
 
-    return dladdr((void *)function, &info) != 0 ? info.dli_fbase : NULL;
+    return dladdr((const void *)address, &info) != 0 ? info.dli_fbase : NULL;
 }
 
+/* Whether all of them are the C library's own, which has a function that nobody
+ * takes the place of. In a program that is loaded at a fixed address all
+ * functions seem to be the program's. */
 static bool
-can_go_past(void)
+are_the_librarys(void)
 {
-    void *base = base_of((uintptr_t)syscall);
+    const void *library = base_of(LIBRARY_FUNCTION);
 
-    return CAN_BE_DIRECT && base != NULL && base == base_of((uintptr_t)recv) &&
-           base == base_of((uintptr_t)send);
+    return library != NULL && library != base_of(getauxval(AT_PHDR)) &&
+           library == base_of((uintptr_t)recv) &&
+           library == base_of((uintptr_t)send) &&
+           library == base_of((uintptr_t)syscall);
 }
 
-/* Set by the first call, which goes by the library. */
-static bool is_direct;
-
-static void
-look_at_library(void)
+void
+bki_sys_find_direct(void)
 {
-    static bool is_known;
-
-    if (!__atomic_load_n(&is_known, __ATOMIC_RELAXED)) {
-        __atomic_store_n(&is_direct, can_go_past(), __ATOMIC_RELAXED);
-        __atomic_store_n(&is_known, true, __ATOMIC_RELAXED);
-    }
+    __atomic_store_n(&is_direct, are_the_librarys(), __ATOMIC_RELAXED);
 }
 
-BKI_COLD static ssize_t
-recv_by_library(int fd, void *buf, size_t len)
-{
-    look_at_library();
-    return recv(fd, buf, len, MSG_DONTWAIT);
-}
-
-BKI_COLD static ssize_t
-send_by_library(int fd, const void *buf, size_t len)
-{
-    look_at_library();
-    return send(fd, buf, len, SEND_FLAGS);
-}
-
-ssize_t
+BKI_HOT ssize_t
 bki_sys_recv(int fd, void *buf, size_t len)
 {
     FAULT_POINT(BKI_SYS_RECV);
     len = FAULT_LIMITED(BKI_SYS_RECV, len);
-    return size_of(
-        __atomic_load_n(&is_direct, __ATOMIC_RELAXED)
-            ? syscall(SYS_recvfrom, fd, buf, len, MSG_DONTWAIT, NULL, NULL)
-            : recv_by_library(fd, buf, len));
+    if (BKI_LIKELY(__atomic_load_n(&is_direct, __ATOMIC_RELAXED))) {
+        return size_of(
+            syscall(RECVFROM, fd, buf, len, MSG_DONTWAIT, NULL, NULL));
+    }
+    return size_of(recv(fd, buf, len, MSG_DONTWAIT));
 }
 
-ssize_t
+BKI_HOT ssize_t
 bki_sys_send(int fd, const void *buf, size_t len)
 {
     FAULT_POINT(BKI_SYS_SEND);
     len = FAULT_LIMITED(BKI_SYS_SEND, len);
-    return size_of(__atomic_load_n(&is_direct, __ATOMIC_RELAXED)
-                       ? syscall(SYS_sendto, fd, buf, len, SEND_FLAGS, NULL, 0)
-                       : send_by_library(fd, buf, len));
+    if (BKI_LIKELY(__atomic_load_n(&is_direct, __ATOMIC_RELAXED))) {
+        return size_of(syscall(SENDTO, fd, buf, len, SEND_FLAGS, NULL, 0));
+    }
+    return size_of(send(fd, buf, len, SEND_FLAGS));
 }

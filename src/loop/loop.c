@@ -369,6 +369,7 @@ bk_loop_new(const bk_loop_options *options, bk_loop **ret_loop)
     if (loop == NULL) {
         return -ENOMEM;
     }
+    bki_sys_find_direct();
     bki_list_init(&loop->ready);
     bki_list_init(&loop->batch);
     bki_list_init(&loop->found);
