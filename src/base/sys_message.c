@@ -5,30 +5,50 @@
  * Design notes.
  * glibc's recv() and send() are points of cancellation, three functions deep
  * since 2.41, and each return above a system call is mispredicted. So they are
- * gone past, by syscall(2), unless something else has taken their place: a
- * sanitizer, or a library given by LD_PRELOAD that carries the traffic itself
- * (docs/decisions/0010).
+ * gone past, by the processor's own instruction, unless something else has
+ * taken their place: a sanitizer, or a library given by LD_PRELOAD that carries
+ * the traffic itself (docs/decisions/0010).
  */
 #include "base/sys.h"
 
 #include <dlfcn.h>
 #include <sys/auxv.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 #include "base/hint.h"
 #include "base/sys_call.h"
 
-/* Elsewhere the kernel's numbers and arguments of these calls may differ, or no
- * function says which file the C library is. */
-#if defined(__GLIBC__) && defined(__LP64__) && defined(SYS_recvfrom) &&        \
-    defined(SYS_sendto)
+/* The kernel's recvfrom or sendto without an address, as syscall(2) describes
+ * the instruction: a count or a negative code. With another processor or C
+ * library there is no way past that library. */
+#if defined(__x86_64__) && defined(__LP64__) && defined(__GLIBC__)
 #    include <gnu/libc-version.h>
 #    define LIBRARY_FUNCTION ((uintptr_t)gnu_get_libc_version)
-enum { RECVFROM = SYS_recvfrom, SENDTO = SYS_sendto };
+
+static inline ssize_t
+call_kernel(long number, int fd, const void *buf, size_t len, int flags)
+{
+    register long r10 __asm__("r10") = flags;
+    register long r8 __asm__("r8") = 0;
+    register long r9 __asm__("r9") = 0;
+    ssize_t n;
+
+    __asm__ volatile("syscall"
+                     : "=a"(n)
+                     : "a"(number), "D"((long)fd), "S"(buf), "d"(len), "r"(r10),
+                       "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return n;
+}
 #else
 #    define LIBRARY_FUNCTION ((uintptr_t)0)
-enum { RECVFROM = -1, SENDTO = -1 };
+
+static inline ssize_t
+call_kernel(long number, int fd, const void *buf, size_t len, int flags)
+{
+    (void)number, (void)fd, (void)buf, (void)len, (void)flags;
+    return -ENOSYS;
+}
 #endif
 
 /* Written by each new loop, always the same; until the first one, the library
@@ -45,9 +65,9 @@ base_of(uintptr_t address)
     return dladdr((const void *)address, &info) != 0 ? info.dli_fbase : NULL;
 }
 
-/* Whether all of them are the C library's own, which has a function that nobody
- * takes the place of. In a program that is loaded at a fixed address all
- * functions seem to be the program's. */
+/* Whether both are the C library's own, which has a function that nobody takes
+ * the place of. In a program that is loaded at a fixed address all functions
+ * seem to be the program's. */
 static bool
 are_the_librarys(void)
 {
@@ -55,8 +75,7 @@ are_the_librarys(void)
 
     return library != NULL && library != base_of(getauxval(AT_PHDR)) &&
            library == base_of((uintptr_t)recv) &&
-           library == base_of((uintptr_t)send) &&
-           library == base_of((uintptr_t)syscall);
+           library == base_of((uintptr_t)send);
 }
 
 void
@@ -70,11 +89,9 @@ bki_sys_recv(int fd, void *buf, size_t len)
 {
     FAULT_POINT(BKI_SYS_RECV);
     len = FAULT_LIMITED(BKI_SYS_RECV, len);
-    if (BKI_LIKELY(__atomic_load_n(&is_direct, __ATOMIC_RELAXED))) {
-        return size_of(
-            syscall(RECVFROM, fd, buf, len, MSG_DONTWAIT, NULL, NULL));
-    }
-    return size_of(recv(fd, buf, len, MSG_DONTWAIT));
+    return BKI_LIKELY(__atomic_load_n(&is_direct, __ATOMIC_RELAXED))
+               ? call_kernel(SYS_recvfrom, fd, buf, len, MSG_DONTWAIT)
+               : size_of(recv(fd, buf, len, MSG_DONTWAIT));
 }
 
 BKI_HOT ssize_t
@@ -82,8 +99,7 @@ bki_sys_send(int fd, const void *buf, size_t len)
 {
     FAULT_POINT(BKI_SYS_SEND);
     len = FAULT_LIMITED(BKI_SYS_SEND, len);
-    if (BKI_LIKELY(__atomic_load_n(&is_direct, __ATOMIC_RELAXED))) {
-        return size_of(syscall(SENDTO, fd, buf, len, SEND_FLAGS, NULL, 0));
-    }
-    return size_of(send(fd, buf, len, SEND_FLAGS));
+    return BKI_LIKELY(__atomic_load_n(&is_direct, __ATOMIC_RELAXED))
+               ? call_kernel(SYS_sendto, fd, buf, len, SEND_FLAGS)
+               : size_of(send(fd, buf, len, SEND_FLAGS));
 }

@@ -22,7 +22,8 @@
 #endif
 
 /* Before 2.34 a library of its own has them, for programs with threads. */
-#if defined(__GLIBC__) && defined(__LP64__) && !defined(IS_SANITIZED)
+#if defined(__GLIBC__) && defined(__x86_64__) && defined(__LP64__) &&          \
+    !defined(IS_SANITIZED)
 enum { IS_DIRECT = __GLIBC_PREREQ(2, 34) };
 #else
 enum { IS_DIRECT = 0 };
