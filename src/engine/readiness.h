@@ -9,6 +9,9 @@
 #ifndef BKI_READINESS_H
 #define BKI_READINESS_H
 
+#include <errno.h>
+
+#include "base/hint.h"
 #include "engine/engine.h"
 #include "engine/poller.h"
 #include "loop/internal.h"
@@ -55,6 +58,25 @@ static inline struct bki_readiness *
 bki_readiness_of(const bk_io *io)
 {
     return (struct bki_readiness *)(void *)io->_loop->engine;
+}
+
+/* The call was interrupted or there is nothing: the poller tells again. */
+static inline bool
+bki_readiness_is_again(ssize_t n)
+{
+    return n == -EAGAIN || n == -EINTR;
+}
+
+/* What a write has come to, which is counted: bytes taken, maybe none, or the
+ * failure. */
+static inline ssize_t
+bki_readiness_written(bk_io *io, ssize_t n)
+{
+    if (BKI_LIKELY(n > 0)) {
+        io->_loop->stats.bytes_sent += (uint64_t)n;
+        return n;
+    }
+    return bki_readiness_is_again(n) ? 0 : n;
 }
 
 /* sharing.c: a number that two ios have, one for each direction. Both want

@@ -9,17 +9,10 @@
 #include "engine/inlet.h"
 #include "engine/readiness.h"
 
-/* The call was interrupted or there is nothing: the poller tells again. */
-static bool
-is_again(ssize_t n)
-{
-    return n == -EAGAIN || n == -EINTR;
-}
-
 static void
 hand_over(bk_io *io, const struct bki_datagram *datagrams, int count)
 {
-    if (is_again(count)) {
+    if (bki_readiness_is_again(count)) {
         return;
     }
     for (int i = 0; i < count; i++) {
@@ -128,7 +121,7 @@ bki_readiness_datagram_send(bk_io *io, int fd, struct mmsghdr *messages,
     int n = count == 1 ? send_one(fd, messages)
                        : bki_sys_sendmmsg(fd, messages, count);
 
-    if (is_again(n)) {
+    if (bki_readiness_is_again(n)) {
         return 0;
     }
     if (n > 0) {

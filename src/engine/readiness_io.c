@@ -47,13 +47,6 @@ bki_io_init(bk_io *io, bk_loop *loop, const struct bki_io_ops *ops)
     io->_write._flags = BKI_HANDLE_IS_IO;
 }
 
-/* The call was interrupted or there is nothing: the poller tells again. */
-static bool
-is_again(ssize_t n)
-{
-    return n == -EAGAIN || n == -EINTR;
-}
-
 /* One receive: what more there is, the next turn finds, after everybody else
  * has had theirs. */
 BKI_HOT static void
@@ -80,7 +73,7 @@ run_read(bk_handle *handle)
     else if (n == 0) {
         n = BK_EOF;
     }
-    else if (is_again(n)) {
+    else if (bki_readiness_is_again(n)) {
         n = -EAGAIN;
     }
     io->_ops->on_read(io, n);
@@ -131,9 +124,8 @@ run_write(bk_handle *handle)
 static ssize_t
 send_socket(int fd, const struct iovec *iov, int iov_count)
 {
-    return BKI_LIKELY(iov_count == 1)
-               ? bki_sys_send(fd, iov->iov_base, iov->iov_len)
-               : bki_sys_sendmsg(fd, iov, iov_count);
+    return iov_count == 1 ? bki_sys_send(fd, iov->iov_base, iov->iov_len)
+                          : bki_sys_sendmsg(fd, iov, iov_count);
 }
 
 static ssize_t
@@ -143,22 +135,14 @@ write_file(int fd, const struct iovec *iov, int iov_count)
                           : bki_sys_writev(fd, iov, iov_count);
 }
 
-BKI_HOT ssize_t
+ssize_t
 bki_readiness_write(bk_io *io, int fd, const struct iovec *iov, int iov_count)
 {
-    ssize_t n;
-
     assert(iov_count > 0);
     assert(iov_count <= BKI_IOV_MAX);
-    n = BKI_UNLIKELY(io->_is_file) ? write_file(fd, iov, iov_count)
-                                   : send_socket(fd, iov, iov_count);
-    if (BKI_UNLIKELY(is_again(n))) {
-        return 0;
-    }
-    if (BKI_LIKELY(n > 0)) {
-        io->_loop->stats.bytes_sent += (uint64_t)n;
-    }
-    return n;
+    return bki_readiness_written(io, io->_is_file
+                                         ? write_file(fd, iov, iov_count)
+                                         : send_socket(fd, iov, iov_count));
 }
 
 int
@@ -202,7 +186,7 @@ accept_one(bk_io *io)
     if (fd == -ECONNABORTED) {
         return true;
     }
-    if (is_again(fd)) {
+    if (bki_readiness_is_again(fd)) {
         return false;
     }
     if (fd < 0) {

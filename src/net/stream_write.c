@@ -31,6 +31,7 @@
 
 #include "base/hint.h"
 #include "base/sys.h"
+#include "engine/write.h"
 #include "net/internal.h"
 
 /* A mutable write as large as this is sent at once, so that only what the
@@ -188,7 +189,7 @@ send_joined(bk_transport *t, int fd, const struct iovec *iov, size_t len)
         memcpy(joined + done, iov->iov_base, iov->iov_len);
         done += iov->iov_len;
     }
-    return t->_io._loop->engine->ops->write(&t->_io, fd, &all, 1);
+    return bki_engine_write_piece(&t->_io, fd, &all);
 }
 
 /* The queue, and behind it what the cursor holds, in one call. */
@@ -228,7 +229,7 @@ send_piece(bk_transport *t, int fd, const struct bki_segment *piece,
     };
 
     *ret_offered = piece->len;
-    return t->_io._loop->engine->ops->write(&t->_io, fd, &iov, 1);
+    return bki_engine_write_piece(&t->_io, fd, &iov);
 }
 
 /* One system call. Bytes taken or the failure; *ret_offered is how many it was
