@@ -36,13 +36,14 @@ bkpy_coroutine_register(PyTypeObject *type)
  * more, the cost of an exception does not count. */
 #define KEPT_MAX 16384
 
-/* Nobody else has it, and nothing but its value is in it. */
+/* Nobody else has it, and nothing but its value is in it. The collector takes
+ * its arguments when the interpreter ends, before the last coroutine. */
 static bool
 is_unmarked(const PyStopIterationObject *exc)
 {
-    return Py_REFCNT(exc) == 1 && Py_REFCNT(exc->args) == 1 &&
-           PyTuple_GET_SIZE(exc->args) == 1 && exc->dict == NULL &&
-           exc->notes == NULL && exc->traceback == NULL &&
+    return Py_REFCNT(exc) == 1 && exc->args != NULL &&
+           Py_REFCNT(exc->args) == 1 && PyTuple_GET_SIZE(exc->args) == 1 &&
+           exc->dict == NULL && exc->notes == NULL && exc->traceback == NULL &&
            exc->context == NULL && exc->cause == NULL && !exc->suppress_context;
 }
 
