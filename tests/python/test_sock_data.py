@@ -3,6 +3,7 @@
 
 import array
 import asyncio
+import ctypes
 import gc
 import inspect
 import select
@@ -641,3 +642,22 @@ async def test_many_small_exchanges(loop, pair):
         waiting = asyncio.ensure_future(loop.sock_recv(ours, 10))
         await loop.sock_sendall(peer, b"%d" % number)
         assert await waiting == b"%d" % number
+
+
+TP_CLEAR = 51  # Py_tp_clear of typeslots.h, the same in every version
+
+
+async def test_the_collector_cleared_what_is_kept(loop, pair):
+    """As at the end of the interpreter, before the last coroutines go."""
+    ours, peer = pair
+    clear = ctypes.pythonapi.PyType_GetSlot
+    clear.restype = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.py_object)
+    clear.argtypes = [ctypes.py_object, ctypes.c_int]
+    peer.send(b"one")
+    assert await loop.sock_recv(ours, 3) == b"one"
+    for result in gc.get_objects():
+        if type(result) is StopIteration and result.args == (None,):
+            clear(StopIteration, TP_CLEAR)(result)
+    del result
+    peer.send(b"two")
+    assert await loop.sock_recv(ours, 3) == b"two"
