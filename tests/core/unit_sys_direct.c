@@ -8,7 +8,6 @@
  */
 #include <errno.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/sys.h"
 #include "support.h"
