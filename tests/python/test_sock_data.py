@@ -651,7 +651,7 @@ async def test_the_collector_cleared_what_is_kept(loop, pair):
     """As at the end of the interpreter, before the last coroutines go."""
     ours, peer = pair
     clear = ctypes.pythonapi.PyType_GetSlot
-    clear.restype = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.py_object)
+    clear.restype = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object)
     clear.argtypes = [ctypes.py_object, ctypes.c_int]
     peer.send(b"one")
     assert await loop.sock_recv(ours, 3) == b"one"
